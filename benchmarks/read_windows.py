@@ -1,0 +1,79 @@
+"""
+Reads random windows by seeking and by decoding the whole file, in one process, and prints the times and their ratio.
+
+    python benchmarks/read_windows.py
+    python benchmarks/read_windows.py --minutes 10 --window-seconds 5
+"""
+
+import argparse
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import soxr
+
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from processing_muscall import read_audio  # noqa: E402
+
+
+FORMATS = {"mp3": ("MP3", "MPEG_LAYER_III"), "flac": ("FLAC", "PCM_16"), "ogg": ("OGG", "VORBIS")}
+
+
+def write_track(path, minutes, rate, generator):
+    """A stereo track of tones and noise, at the encoder's default quality."""
+    seconds = np.arange(rate * 10) / rate
+    tones = sum(0.1 * np.sin(2 * np.pi * hertz * seconds) for hertz in (110, 277, 440, 1318, 3520))
+    form, subtype = FORMATS[path.suffix[1:]]
+    with soundfile.SoundFile(path, "w", rate, 2, format=form, subtype=subtype) as file:
+        for _ in range(round(minutes * 6)):
+            part = np.stack([tones, np.roll(tones, 99)], axis=1) + 0.05 * generator.standard_normal((len(tones), 2))
+            for start in range(0, len(part), 8192):  # libsndfile's Vorbis encoder overflows on long writes
+                file.write(part[start : start + 8192])
+
+
+def decode_whole(path, sampling_rate, start, duration):
+    samples, rate = soundfile.read(path, dtype="float32")
+    samples = soxr.resample(samples.mean(axis=1), rate, sampling_rate, quality="HQ")
+    return samples[round(start * sampling_rate) : round((start + duration) * sampling_rate)]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=3.0, help="length of the files")
+    parser.add_argument("--rate", type=int, default=44100, help="rate of the files, in Hz")
+    parser.add_argument("--sampling-rate", type=int, default=16000, help="rate of the windows, in Hz")
+    parser.add_argument("--window-seconds", type=float, default=20.0, help="length of a window")
+    parser.add_argument("--windows", type=int, default=5, help="windows read of each file")
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+
+    generator = np.random.default_rng(args.seed)
+    print(
+        f"{args.window_seconds:g} s windows of {args.minutes:g} min stereo files at {args.rate} Hz, median ms per window"
+    )
+    print(f"{'format':8}{'seek':>8}{'whole':>8}{'ratio':>8}{'max difference':>18}")
+    with tempfile.TemporaryDirectory() as folder:
+        for suffix in FORMATS:
+            path = Path(folder) / f"track.{suffix}"
+            write_track(path, args.minutes, args.rate, generator)
+            times, difference = {read_audio: [], decode_whole: []}, 0.0
+            # The first round warms the caches up; the two sides alternate, so that a busy machine slows both.
+            for start in generator.uniform(0, args.minutes * 60 - args.window_seconds, args.windows + 1):
+                windows = []
+                for read in times:
+                    begin = time.perf_counter()
+                    windows.append(read(path, args.sampling_rate, start, args.window_seconds))
+                    times[read].append(1000 * (time.perf_counter() - begin))
+                size = min(len(window) for window in windows)
+                difference = max(difference, np.abs(windows[0][:size] - windows[1][:size]).max())
+            seek, whole = (np.median(times[read][1:]) for read in times)
+            print(f"{suffix:8}{seek:8.1f}{whole:8.1f}{whole / seek:8.1f}{difference:18.1e}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,215 @@
+# Copyright 2026 The MusCALL repository authors. Licensed under the Apache License, Version 2.0.
+"""MusCALL model configuration: an audio tower over log-mel windows and any text encoder that `AutoConfig` knows."""
+
+import math
+
+from huggingface_hub.dataclasses import strict
+from transformers import AutoConfig, PreTrainedConfig
+from transformers.configuration_utils import SubConfigSpec
+
+
+# The text transformer of the paper's released code, trained from scratch: CLIP's, four layers deep, with the exact
+# GELU. https://github.com/ilaria-manco/muscall/blob/dfe0782/configs/models/muscall.yaml
+DEFAULT_TEXT_CONFIG = {
+    "vocab_size": 49408,
+    "hidden_size": 512,
+    "intermediate_size": 2048,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 8,
+    "max_position_embeddings": 77,
+    "hidden_act": "gelu",
+    "bos_token_id": 49406,
+    "eos_token_id": 49407,
+    "pad_token_id": 49407,
+}
+
+
+@strict
+class MusCALLAudioConfig(PreTrainedConfig):
+    r"""
+    Configuration of the audio tower: waveform -> log-mel -> ModifiedResNet -> pooling. The defaults are those of the
+    paper's released configuration, except for `f_max`, which that file sets to 11025 Hz, above Nyquist.
+
+    Args:
+        sampling_rate (`int`, *optional*, defaults to 16000):
+            Rate of the input waveform in hertz (Hz).
+        window_seconds (`float`, *optional*, defaults to 20):
+            Length of one input window in seconds. The positions of the attention pool belong to this length.
+        n_fft (`int`, *optional*, defaults to 1024):
+            Length of the Fourier transform and of its Hann window in samples.
+        hop_length (`int`, *optional*, defaults to 512):
+            Step between two spectrogram frames in samples.
+        num_mel_bins (`int`, *optional*, defaults to 128):
+            Number of mel bands.
+        f_min (`float`, *optional*, defaults to 0):
+            Lower edge of the lowest mel band in hertz (Hz).
+        f_max (`float`, *optional*, defaults to 8000):
+            Upper edge of the highest mel band in hertz (Hz). Above `sampling_rate / 2` the upper bands are empty:
+            converted checkpoints keep that, with a warning.
+        top_db (`float`, *optional*, defaults to 100):
+            Dynamic range in decibels (dB) kept below the loudest cell of each window.
+        stem_width (`int`, *optional*, defaults to 16):
+            Channels after the stem. The four stages end with 4, 8, 16 and 32 times as many.
+        depths (`list[int]`, *optional*, defaults to `(3, 4, 6, 3)`):
+            Residual blocks in each of the four stages.
+        hidden_size (`int`, *optional*, defaults to 256):
+            Size of the pooled feature.
+        num_attention_heads (`int`, *optional*, defaults to 8):
+            Heads of the attention pool.
+        pooling (`str`, *optional*, defaults to `"attention"`):
+            `"attention"` (learned positions, the mean token is the query) or `"average"`.
+
+    Raises:
+        `ValueError`: if a value is out of its range; the message names field, value and range.
+
+    Example:
+
+    ```python
+    >>> config = MusCALLAudioConfig(window_seconds=10)
+    >>> config.window_samples, config.grid_size
+    (160000, (4, 9))
+
+    ```"""
+
+    model_type = "muscall_audio_model"
+    base_config_key = "audio_config"
+
+    sampling_rate: int = 16000
+    window_seconds: float | int = 20
+    n_fft: int = 1024
+    hop_length: int = 512
+    num_mel_bins: int = 128
+    f_min: float | int = 0
+    f_max: float | int = 8000
+    top_db: float | int = 100
+    stem_width: int = 16
+    depths: list[int] | tuple[int, ...] = (3, 4, 6, 3)
+    hidden_size: int = 256
+    num_attention_heads: int = 8
+    pooling: str = "attention"
+
+    def __post_init__(self, **kwargs):
+        super().__post_init__(**kwargs)
+        self.validate_architecture()  # here too, so that construction raises a plain `ValueError`
+
+    @property
+    def window_samples(self) -> int:
+        """Length of one window in samples."""
+        return round(self.window_seconds * self.sampling_rate)
+
+    @property
+    def grid_size(self) -> tuple[int, int]:
+        """Cells (mel, time) that the trunk yields for one window: five halvings, the first of which rounds up."""
+        frames = self.window_samples // self.hop_length + 1
+        return (self.num_mel_bins + 1) // 2 // 16, (frames + 1) // 2 // 16
+
+    @property
+    def trunk_channels(self) -> int:
+        """Channels of the last stage."""
+        return 32 * self.stem_width
+
+    def validate_architecture(self):
+        """Checks every value against its range; also part of the `@strict` validation before saving."""
+        for name in ("sampling_rate", "window_seconds", "n_fft", "hop_length", "num_mel_bins", "top_db"):
+            _check(math.isfinite(getattr(self, name)) and getattr(self, name) > 0, self, name, "a number above 0")
+        for name in ("hidden_size", "num_attention_heads"):
+            _check(getattr(self, name) > 0, self, name, "an integer above 0")
+        _check(self.stem_width > 0 and self.stem_width % 2 == 0, self, "stem_width", "an even integer above 0")
+        _check(0 <= self.f_min < self.f_max, self, "f_min", f"between 0 and f_max ({self.f_max} Hz), exclusive")
+        _check(math.isfinite(self.f_max), self, "f_max", "a finite frequency in Hz")
+        _check(self.hop_length <= self.n_fft, self, "hop_length", f"at most n_fft ({self.n_fft} samples)")
+        _check(
+            len(self.depths) == 4 and all(depth > 0 for depth in self.depths), self, "depths", "four integers above 0"
+        )
+        _check(self.pooling in ("attention", "average"), self, "pooling", "'attention' or 'average'")
+        _check(
+            self.pooling == "average" or self.trunk_channels % self.num_attention_heads == 0,
+            self,
+            "num_attention_heads",
+            f"a divisor of 32 * stem_width ({self.trunk_channels})",
+        )
+        _check(
+            self.window_samples > self.n_fft // 2, self, "window_seconds", f"longer than half of n_fft ({self.n_fft})"
+        )
+        _check(self.grid_size[0] > 0, self, "num_mel_bins", "at least 31: the trunk halves the bands five times")
+        _check(self.grid_size[1] > 0, self, "window_seconds", "at least 31 frames: the trunk halves them five times")
+
+
+@strict
+class MusCALLConfig(PreTrainedConfig):
+    r"""
+    Configuration of a [`MusCALLModel`]: the two towers and the space they share. The defaults are the paper's released
+    configuration.
+
+    Args:
+        audio_config (`dict` or `MusCALLAudioConfig`, *optional*):
+            The audio tower.
+        text_config (`dict` or `PreTrainedConfig`, *optional*):
+            Any text encoder that `AutoConfig` knows, named by its `model_type`. A dictionary without `model_type` is
+            CLIP's text transformer, and what it leaves out is the paper's: 4 layers, 512 wide, 8 heads, 49,408 tokens,
+            77 positions, exact GELU.
+        text_pooling (`str`, *optional*, defaults to `"eos"`):
+            Which token stands for the sentence: `"eos"` (the first end-of-text token), `"cls"` (the first token) or
+            `"mean"` (the mean of all tokens that are not padding).
+        projection_dim (`int`, *optional*, defaults to 512):
+            Size of the shared embedding space.
+        logit_scale_init_value (`float`, *optional*, defaults to ln(1 / 0.07)):
+            Initial logarithm of the logit scale; at most ln(100), where the scale is clamped.
+        initializer_range (`float`, *optional*, defaults to 0.02):
+            Standard deviation for the weights of layers that have no rule of their own.
+
+    Raises:
+        `ValueError`: if a value is out of its range; the message names field, value and range.
+
+    Example:
+
+    ```python
+    >>> config = MusCALLConfig(text_config={"num_hidden_layers": 2})
+    >>> config.text_config.model_type, config.text_config.num_hidden_layers, config.audio_config.window_seconds
+    ('clip_text_model', 2, 20)
+
+    ```"""
+
+    model_type = "muscall"
+    sub_configs_defaults = {
+        "audio_config": MusCALLAudioConfig,
+        "text_config": SubConfigSpec(
+            config_class=AutoConfig, model_type="clip_text_model", init_kwargs=DEFAULT_TEXT_CONFIG
+        ),
+    }
+
+    audio_config: dict | PreTrainedConfig | None = None
+    text_config: dict | PreTrainedConfig | None = None
+    text_pooling: str = "eos"
+    projection_dim: int = 512
+    logit_scale_init_value: float | int = math.log(1 / 0.07)
+    initializer_range: float | int = 0.02
+
+    def __post_init__(self, **kwargs):
+        if isinstance(self.text_config, dict) and "model_type" not in self.text_config:
+            self.text_config = {**DEFAULT_TEXT_CONFIG, **self.text_config}
+        super().__post_init__(**kwargs)
+        self.validate_architecture()  # here too, so that construction raises a plain `ValueError`
+
+    def validate_architecture(self):
+        """Checks every value against its range; also part of the `@strict` validation before saving."""
+        _check(self.text_pooling in ("eos", "cls", "mean"), self, "text_pooling", "'eos', 'cls' or 'mean'")
+        _check(
+            self.text_pooling != "eos" or isinstance(self.text_config.eos_token_id, int),
+            self,
+            "text_pooling",
+            "'cls' or 'mean' for a text encoder without one end-of-text token",
+        )
+        _check(self.projection_dim > 0, self, "projection_dim", "an integer above 0")
+        _check(self.logit_scale_init_value <= math.log(100), self, "logit_scale_init_value", "at most ln(100) = 4.6052")
+        _check(self.initializer_range > 0, self, "initializer_range", "above 0")
+
+
+def _check(condition, config, name, expected):
+    if not condition:
+        raise ValueError(f"{type(config).__name__}: `{name}` must be {expected}, got {getattr(config, name)!r}.")
+
+
+MusCALLConfig.register_for_auto_class()
+
+__all__ = ["MusCALLAudioConfig", "MusCALLConfig"]

@@ -1,0 +1,215 @@
+"""Build the default corpus: render the shipped MIDI, copy the shipped recordings, write a Hugging Face audio folder.
+
+    python corpus/build.py [--output_dir DIR] [--limit N] [--num_workers N]
+
+The result is `<output_dir>/{train,validation,test}/` with the clips and a `metadata.jsonl` beside them, which
+`datasets.load_dataset("audiofolder", data_dir=output_dir)` reads. Every finished clip is kept: a build that was
+interrupted goes on where it stopped, and a clip is rendered again only if its MIDI, the soundfont, the renderer or the
+constants below have changed. The same inputs give the same bytes.
+"""
+
+import argparse
+import filecmp
+import hashlib
+import importlib.util
+import io
+import json
+import multiprocessing
+import os
+import signal
+import time
+import zipfile
+from collections import Counter
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import soundfile
+from tqdm import tqdm
+
+
+CORPUS = Path(__file__).resolve().parent
+SPLITS = ("train", "validation", "test")
+RATE = 16000  # hertz
+SAMPLES = 20 * RATE  # every rendered clip is exactly 20 s
+LEVEL = -20.0  # dB below full scale: the RMS that a rendered clip is brought to, as far as PEAK lets it
+PEAK = 0.9  # largest absolute sample; a clip with high peaks is scaled to this and stays below LEVEL
+SILENCE = -60.0  # dB below full scale: a rendering under this RMS, before any gain, is an error
+BUILDER = "1"  # raise it when the rendering below changes its result
+PART_SECONDS = 60  # a temporary file older than this belongs to a build that died
+
+
+def read_rows(limit=None):
+    """The rows of `captions.jsonl`; `limit` takes the same subset every time, over all splits, sources, families."""
+    with (CORPUS / "captions.jsonl").open(encoding="utf-8") as file:
+        rows = [json.loads(line) for line in file]
+    if limit is None or limit >= len(rows):
+        return rows
+    if limit < 1:
+        raise ValueError(f"limit must be at least 1 clip, got {limit}")
+    nth, place, group_size = Counter(), {}, Counter((row["source"], row["split"]) for row in rows)
+    for row in sorted(rows, key=lambda row: hashlib.sha256(row["id"].encode()).digest()):
+        place[row["id"]] = nth[row["family"]]  # first one clip of every family, then a second, ...
+        nth[row["family"]] += 1
+    ordered, rank, taken = sorted(rows, key=lambda row: (place[row["id"]], row["id"])), {}, Counter()
+    ordered.sort(key=lambda row: (place[row["id"]], hashlib.sha256(row["family"].encode()).digest()))
+    for row in ordered:
+        group = row["source"], row["split"]
+        rank[row["id"]] = (taken[group] / group_size[group], *group)
+        taken[group] += 1
+    chosen = {row["id"] for row in sorted(ordered, key=lambda row: rank[row["id"]])[:limit]}
+    return [row for row in rows if row["id"] in chosen]
+
+
+def find_soundfont():
+    """Path of TimGM6mb.sf2 in the installed `pretty-midi` wheel, which is not imported for it."""
+    needed = {"midirenderer": "midirenderer", "soxr": "soxr", "pretty_midi": "pretty-midi"}
+    missing = [wheel for module, wheel in needed.items() if importlib.util.find_spec(module) is None]
+    if missing:
+        raise ImportError(f"rendering the corpus needs these packages: pip install {' '.join(missing)}")
+    folder = Path(importlib.util.find_spec("pretty_midi").submodule_search_locations[0])
+    found = sorted(folder.rglob("TimGM6mb.sf2"))
+    if not found:
+        raise FileNotFoundError(f"no TimGM6mb.sf2 under {folder}: pip install --force-reinstall pretty-midi")
+    return found[0]
+
+
+def render(midi, soundfont):
+    """MIDI bytes -> 20 s mono float32 at 16 kHz, RMS at `LEVEL` dB unless `PEAK` binds first."""
+    import midirenderer
+    import soxr
+
+    wave, rate = soundfile.read(io.BytesIO(midirenderer.render_wave_from(soundfont, midi)), dtype="float32")
+    wave = soxr.resample(wave.mean(axis=1), rate, RATE)[:SAMPLES]
+    if len(wave) != SAMPLES or not np.isfinite(wave).all():
+        raise ValueError(f"expected {SAMPLES} finite samples, got {len(wave)}")
+    rms = float(np.sqrt(np.mean(np.square(wave, dtype=np.float64))))
+    if rms < 10 ** (SILENCE / 20):
+        raise ValueError(f"silent: RMS {20 * np.log10(max(rms, 1e-9)):.1f} dB")
+    return wave * min(10 ** (LEVEL / 20) / rms, PEAK / float(np.abs(wave).max()))
+
+
+def replace_file(path, data):
+    """Write `data` under a temporary name, then rename it: `path` is never half a file."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part.write_bytes(data)
+    os.replace(part, path)
+
+
+def is_current(path, fingerprint):
+    """Whether `path` is a finished rendering; its fingerprint is the comment in the FLAC header."""
+    if not path.exists():
+        return False
+    try:
+        with soundfile.SoundFile(path) as file:
+            return file.comment == fingerprint and file.frames == SAMPLES
+    except soundfile.LibsndfileError:
+        return False
+
+
+def start_worker(soundfont_path):
+    """Once per process: read the soundfont; Ctrl-C is the parent's business, a clip in work is finished."""
+    global SOUNDFONT
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    SOUNDFONT = Path(soundfont_path).read_bytes()
+
+
+def render_file(path, midi, fingerprint):
+    """Render one clip to the FLAC file `path`."""
+    try:
+        wave = render(midi, SOUNDFONT)
+    except ValueError as error:
+        raise ValueError(f"{path.stem}: {error}") from error
+    flac = io.BytesIO()
+    with soundfile.SoundFile(flac, "w", samplerate=RATE, channels=1, format="FLAC", subtype="PCM_16") as file:
+        file.comment = fingerprint
+        file.write(wave)
+    replace_file(path, flac.getvalue())
+
+
+def clean(output_dir):
+    """Remove clips that `captions.jsonl` no longer has at this place, and what a build that died left half-written."""
+    known = {row["path"] for row in read_rows()}
+    for split in SPLITS:
+        folder = output_dir / split
+        for path in [*folder.glob("mma-*.flac"), *folder.glob("produced-*.opus")]:
+            if f"{split}/{path.name}" not in known:
+                path.unlink()
+        for path in folder.glob(".*.part"):
+            if time.time() - path.stat().st_mtime > PART_SECONDS:
+                path.unlink(missing_ok=True)
+
+
+def write_metadata(output_dir, rows):
+    """One `metadata.jsonl` per split, with the same columns everywhere (null where a source does not know a fact)."""
+    columns = list(dict.fromkeys(name for row in rows for name in row if name not in ("path", "split")))
+    for split in SPLITS:
+        lines = []
+        for row in rows:
+            if row["split"] == split:
+                fields = {"file_name": Path(row["path"]).name, **{name: row.get(name) for name in columns}}
+                lines.append(json.dumps(fields, ensure_ascii=False) + "\n")
+        replace_file(output_dir / split / "metadata.jsonl", "".join(lines).encode("utf-8"))
+
+
+def build_corpus(output_dir=CORPUS / "rendered", limit=None, num_workers=None):
+    """Build the corpus, or what is missing of it.
+
+    Args:
+        output_dir (`str` or `Path`): where the audio folder goes. Default: `corpus/rendered`, ignored by git.
+        limit (`int`, *optional*): number of clips, a fixed subset over all splits, sources and style families.
+        num_workers (`int`, *optional*): rendering processes; as many as this process may use cores by default.
+
+    Returns:
+        `Path`: `output_dir`.
+    """
+    output_dir, rows = Path(output_dir), read_rows(limit)
+    for split in SPLITS:
+        (output_dir / split).mkdir(parents=True, exist_ok=True)
+    clean(output_dir)
+    for row in rows:
+        source, target = CORPUS / "produced" / Path(row["path"]).name, output_dir / row["path"]
+        if row["source"] == "produced" and not (target.exists() and filecmp.cmp(source, target, shallow=False)):
+            replace_file(target, source.read_bytes())
+
+    soundfont = find_soundfont()
+    tools = f"{BUILDER} {RATE} {SAMPLES} {LEVEL} {PEAK} {version('midirenderer')} {version('soxr')}".encode()
+    tools += hashlib.sha256(soundfont.read_bytes()).digest()
+    todo, rendered = [], [row for row in rows if row["source"] == "mma"]
+    with zipfile.ZipFile(CORPUS / "mma" / "midi.zip") as archive:
+        for row in rendered:
+            midi, path = archive.read(f"{row['id']}.mid"), output_dir / row["path"]
+            fingerprint = hashlib.sha256(tools + midi).hexdigest()
+            if not is_current(path, fingerprint):
+                todo.append((path, midi, fingerprint))
+    if todo:
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        workers = min(num_workers or cores, len(todo))
+        # spawn: a fork of a process that has started torch's threads can hang
+        context = multiprocessing.get_context("spawn")
+        pool = ProcessPoolExecutor(workers, context, initializer=start_worker, initargs=(str(soundfont),))
+        try:
+            futures = [pool.submit(render_file, *task) for task in todo]
+            done = tqdm(
+                as_completed(futures), "rendering the corpus", len(rendered), initial=len(rendered) - len(todo)
+            )
+            for future in done:
+                future.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+    write_metadata(output_dir, rows)
+    return output_dir
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Render the default corpus into a Hugging Face audio folder.")
+    parser.add_argument("--output_dir", default=CORPUS / "rendered", help="default: %(default)s")
+    parser.add_argument("--limit", type=int, help="number of clips: a fixed, balanced subset")
+    parser.add_argument("--num_workers", type=int, help="rendering processes; default: one per core")
+    args = parser.parse_args()
+    print(build_corpus(args.output_dir, args.limit, args.num_workers))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,72 @@
+# Copyright 2026 The MusCALL repository authors. Licensed under the Apache License, Version 2.0.
+"""Embeds the tracks and captions of a corpus and measures retrieval in both directions."""
+
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from datasets import Dataset
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+
+METRIC = Path(__file__).resolve().parents[1] / "metrics" / "cross_modal_retrieval"
+
+
+@torch.no_grad()
+def embed_corpus(
+    model, processor, tracks: Dataset, accelerator: Accelerator, batch_size: int, num_workers: int = 0
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """
+    Args:
+        model (`MusCALLModel`):
+            The unwrapped model; it is left in evaluation mode.
+        processor (`MusCALLProcessor`):
+            Its `windows` setting decides which windows of a track are read.
+        tracks (`Dataset`):
+            A split of `training.data.load_corpus`.
+        accelerator (`Accelerator`):
+            Shares the work over its processes.
+        batch_size (`int`):
+            Tracks, or captions, in a batch on each process.
+        num_workers (`int`, *optional*, defaults to 0):
+            Processes that read audio.
+
+    Returns:
+        Float32 tensors on the CPU, whole on every process: `text_embeds` of shape `(num_captions, projection_dim)`,
+        `audio_ids` of shape `(num_captions,)`, the row of each caption's track, and `audio_embeds` of shape
+        `(num_tracks, projection_dim)`.
+    """
+    model.eval()
+
+    def collate_audio(rows):
+        sources = [row["path"] if row["bytes"] is None else row["bytes"] for row in rows]
+        return processor(audio=sources, return_tensors="pt")
+
+    def collate_text(rows):
+        return processor(text=list(rows), return_tensors="pt")
+
+    def embed(items, collate, features, description):
+        loader = accelerator.prepare_data_loader(
+            DataLoader(items, batch_size, collate_fn=collate, num_workers=num_workers if items is tracks else 0)
+        )
+        embeds = []
+        progress = tqdm(loader, desc=description, leave=False, disable=not accelerator.is_main_process)
+        for batch in progress:
+            with accelerator.autocast():
+                embeds.append(accelerator.gather_for_metrics(features(**batch).pooler_output.float()).cpu())
+        return torch.cat(embeds)
+
+    captions = [caption for row in tracks["captions"] for caption in row]
+    audio_ids = torch.tensor([index for index, row in enumerate(tracks["captions"]) for _ in row])
+    audio_embeds = embed(tracks, collate_audio, model.get_audio_features, "embedding audio")
+    text_embeds = embed(captions, collate_text, model.get_text_features, "embedding captions")
+    return text_embeds, audio_ids, audio_embeds
+
+
+def retrieval_metrics(text_embeds, audio_ids, audio_embeds) -> dict[str, float]:
+    """Both directions through the `evaluate` module `metrics/cross_modal_retrieval`."""
+    import evaluate  # takes seconds to import
+
+    metric = evaluate.load(str(METRIC))
+    return metric.compute(text_embeds=text_embeds, audio_ids=audio_ids, audio_embeds=audio_embeds)

@@ -1,0 +1,218 @@
+import io
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from corpus.build import CORPUS, LEVEL, PART_SECONDS, PEAK, RATE, SAMPLES, SPLITS, build_corpus, read_rows
+
+
+REPO = CORPUS.parent
+ROWS = read_rows()
+MMA = [row for row in ROWS if row["source"] == "mma"]
+
+
+def sounding(clip_id):
+    """(channel, program) -> number of notes that start in the first 20 s, read with a parser of its own."""
+    data = zipfile.ZipFile(CORPUS / "mma" / "midi.zip").read(f"{clip_id}.mid")
+    ticks_per_beat, tempo, notes, events = int.from_bytes(data[12:14], "big"), 500_000, defaultdict(int), []
+    at = 14
+    while at < len(data):
+        end, now, status, programs = at + 8 + int.from_bytes(data[at + 4 : at + 8], "big"), 0, 0, {}
+        stream = io.BytesIO(data[at + 8 : end])
+
+        def variable(stream=stream):
+            value = 0
+            while True:
+                byte = stream.read(1)[0]
+                value = value << 7 | byte & 127
+                if byte < 128:
+                    return value
+
+        while stream.tell() < end - at - 8:
+            now += variable()
+            byte = stream.read(1)[0]
+            if byte == 0xFF:
+                kind, payload = stream.read(1)[0], stream.read(variable())
+                tempo = int.from_bytes(payload, "big") if kind == 0x51 else tempo
+                continue
+            first = stream.read(1)[0] if byte >= 0x80 else byte
+            status = byte if byte >= 0x80 else status
+            channel, kind = status & 15, status & 0xF0
+            second = 0 if kind in (0xC0, 0xD0) else stream.read(1)[0]
+            if kind == 0xC0:
+                programs[channel] = first
+            elif kind == 0x90 and second:
+                events.append((now, channel, programs.get(channel, 0), first))
+        at = end
+    for now, channel, program, pitch in events:
+        if now * tempo / 1e6 / ticks_per_beat < 20:
+            notes[(channel, pitch if channel == 9 else program)] += 1
+    return notes
+
+
+def metadata(folder):
+    rows = []
+    for split in SPLITS:
+        lines = (folder / split / "metadata.jsonl").read_text(encoding="utf-8").splitlines()
+        rows += [{**json.loads(line), "split": split} for line in lines]
+    return rows
+
+
+def test_counts_ids_and_captions():
+    assert len(MMA) >= 1000
+    assert len({row["family"] for row in MMA}) >= 60
+    assert len({row["id"] for row in ROWS}) == len(ROWS) == len({row["path"] for row in ROWS})
+    assert [row["id"] for row in ROWS] == sorted(row["id"] for row in ROWS)
+    for row in ROWS:
+        assert 2 <= len(row["captions"]) <= 5, row["id"]
+        assert all(caption == caption.strip() and len(caption) > 5 for caption in row["captions"]), row["id"]
+        assert row["path"].split("/")[0] == row["split"] and row["split"] in SPLITS
+        assert row["caption_source"] in ("human", "metadata", "pseudo")
+        assert all(row[name] for name in ("title", "artist", "licence", "family")), row["id"]
+
+
+def test_no_family_crosses_splits():
+    splits = defaultdict(set)
+    for row in ROWS:
+        splits[(row["source"], row["family"])].add(row["split"])
+    assert all(len(names) == 1 for names in splits.values()), splits
+    for name, low, high in (("train", 0.7, 0.85), ("validation", 0.07, 0.16), ("test", 0.07, 0.16)):
+        assert low < sum(row["split"] == name for row in MMA) / len(MMA) < high
+
+
+def test_captions_vary():
+    seen = [caption.lower() for row in MMA for caption in row["captions"]]
+    assert 1 - len(set(seen)) / len(seen) < 0.05
+    shapes = {re.sub(r"\d+", "0", caption) for caption in seen}
+    assert len(shapes) > 0.9 * len(seen)
+
+
+@pytest.mark.parametrize(
+    ("word", "programs"),
+    [
+        ("flute", {73}),
+        ("accordion", {21}),
+        ("trumpet", {56, 59}),
+        ("harmonica", {22}),
+        ("banjo", {105}),
+        ("violin", {40}),
+    ],
+)
+def test_a_named_instrument_sounds(word, programs):
+    naming = [row for row in MMA if any(re.search(rf"(?<!pan ){word}\b", c, re.I) for c in row["captions"])]
+    assert len(naming) >= 8
+    for row in naming:
+        notes = sounding(row["id"])
+        assert sum(n for (channel, p), n in notes.items() if channel != 9 and p in programs) >= 4, row["id"]
+
+
+def test_drums_and_their_absence_are_true():
+    for row in MMA:
+        hits = sum(n for (channel, _), n in sounding(row["id"]).items() if channel == 9)
+        text = " ".join(row["captions"]).lower()
+        if re.search(r"without drums|no drums|without percussion|unaccompanied|played alone", text):
+            assert hits == 0, row["id"]
+        elif re.search(r"\bdrums\b(?<!steel drums)|drum kit|drum beat", text):
+            assert hits >= 16, row["id"]
+
+
+def test_metre_words_are_true():
+    words = {"3/4": r"waltz time|three-four|3/4", "6/8": r"6/8|six-eight", "5/4": r"5/4|five-four"}
+    for row in MMA:
+        for metre, pattern in words.items():
+            if row["metre"] != metre:
+                assert not re.search(pattern, " ".join(c for c in row["captions"])) or metre in str(row["genres"])
+
+
+@pytest.mark.slow
+def test_rendering_is_exact_audible_and_repeatable(tmp_path):
+    first, again = build_corpus(tmp_path / "a", limit=8, num_workers=1), build_corpus(tmp_path / "b", limit=8)
+    rows = metadata(first)
+    assert len(rows) == 8 and {row["split"] for row in rows} == set(SPLITS)
+    for row in rows:
+        path = Path(row["split"], row["file_name"])
+        assert (first / path).read_bytes() == (again / path).read_bytes()
+        if row["source"] == "mma":
+            wave, rate = soundfile.read(first / path)
+            rms = 20 * np.log10(np.sqrt(np.mean(wave**2)))
+            assert rate == RATE and wave.shape == (SAMPLES,)
+            assert np.abs(wave).max() <= PEAK + 2**-15 and LEVEL - 12 < rms < LEVEL + 0.1
+    assert (first / "test/metadata.jsonl").read_bytes() == (again / "test/metadata.jsonl").read_bytes()
+
+
+@pytest.mark.slow
+def test_a_stale_or_broken_clip_is_rendered_again_and_others_are_not(tmp_path):
+    out = build_corpus(tmp_path, limit=6)
+    stale, kept = [out / row["split"] / row["file_name"] for row in metadata(out) if row["source"] == "mma"][:2]
+    good, mtime = stale.read_bytes(), kept.stat().st_mtime_ns
+    stale.write_bytes(good[: len(good) // 2])
+    with soundfile.SoundFile(moved := out / "train" / "mma-999999.flac", "w", RATE, 1) as file:
+        file.write(np.zeros(10))
+    dead = out / "train" / ".mma-000001.flac.1.part"
+    dead.write_bytes(b"half")
+    os.utime(dead, (time.time() - 2 * PART_SECONDS,) * 2)
+    build_corpus(out, limit=6)
+    assert stale.read_bytes() == good and kept.stat().st_mtime_ns == mtime
+    assert not dead.exists() and not moved.exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("blow", [signal.SIGINT, signal.SIGKILL])
+def test_an_interrupted_build_loses_no_finished_clip(tmp_path, blow):
+    command = [
+        sys.executable,
+        str(CORPUS / "build.py"),
+        "--output_dir",
+        str(tmp_path),
+        "--limit",
+        "14",
+        "--num_workers",
+        "1",
+    ]
+    build = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    deadline = time.monotonic() + 120
+    while len(list(tmp_path.glob("*/mma-*.flac"))) < 3 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    build.send_signal(signal.SIGINT) if blow == signal.SIGINT else os.killpg(build.pid, blow)
+    assert build.wait(timeout=60) != 0
+    finished = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/mma-*.flac")}
+    assert 3 <= len(finished) < 12 and not list(tmp_path.glob("*/metadata.jsonl"))
+    assert all(soundfile.info(path).frames == SAMPLES for path in finished)
+    build_corpus(tmp_path, limit=14)
+    assert {path: path.stat().st_mtime_ns for path in finished} == finished
+    rows = metadata(tmp_path)
+    assert len(rows) == 14
+    for row in rows:
+        assert (tmp_path / row["split"] / row["file_name"]).exists()
+        assert row["captions"] and "path" not in row
+    assert blow == signal.SIGKILL or not list(tmp_path.rglob("*.part"))
+
+
+@pytest.mark.slow
+def test_the_folder_is_a_hugging_face_audiofolder(tmp_path):
+    datasets = pytest.importorskip("datasets")
+    out = build_corpus(tmp_path / "corpus", limit=9)
+    loaded = datasets.load_dataset("audiofolder", data_dir=str(out), cache_dir=str(tmp_path / "cache"))
+    assert set(loaded) == set(SPLITS) and sum(map(len, loaded.values())) == 9
+    row = loaded["train"].cast_column("audio", datasets.Audio(decode=False))[0]
+    assert isinstance(row["captions"], list) and row["audio"]["path"].endswith((".flac", ".opus"))
+
+
+def test_limit_is_balanced_and_refuses_nothing():
+    few, more = read_rows(40), read_rows(200)
+    assert {row["id"] for row in few} <= {row["id"] for row in more}
+    assert {row["split"] for row in few} == set(SPLITS)
+    assert len({row["family"] for row in few}) >= 35
+    with pytest.raises(ValueError, match="limit must be at least 1"):
+        read_rows(0)

@@ -1,0 +1,355 @@
+"""Audio reading, windows and the processor, on small real files of every format that soundfile writes."""
+
+import os
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import soxr
+import torch
+from transformers import AutoTokenizer
+
+from processing_muscall import AudioReader, MusCALLFeatureExtractor, MusCALLProcessor, read_audio, window_layout
+
+
+ROOT = Path(__file__).parents[1]
+FORMATS = {
+    "wav": ("WAV", "PCM_16"),
+    "flac": ("FLAC", "PCM_16"),
+    "ogg": ("OGG", "VORBIS"),
+    "opus": ("OGG", "OPUS"),
+    "mp3": ("MP3", "MPEG_LAYER_III"),
+}
+
+
+def music(seconds, rate, channels=1, seed=0):
+    """Tones and bursts of noise, `(frames, channels)`, within [-0.8, 0.8]."""
+    generator = np.random.default_rng(seed)
+    time = np.arange(round(seconds * rate)) / rate
+    tones = sum(0.1 * np.sin(2 * np.pi * hertz * time) for hertz in (110, 440, 1234))
+    noise = 0.1 * generator.uniform(-1, 1, len(time)) * (np.sin(5 * time) > 0.5)
+    return np.stack([np.roll(tones + noise, 37 * channel) for channel in range(channels)], axis=1)
+
+
+def write(path, samples, rate, **options):
+    """Writes block by block: libsndfile's Vorbis encoder overflows the stack on long writes."""
+    form, subtype = FORMATS[path.suffix[1:]]
+    options = {"format": form, "subtype": subtype, **options}
+    with soundfile.SoundFile(path, "w", rate, samples.shape[1], **options) as file:
+        for start in range(0, len(samples), 8192):
+            file.write(samples[start : start + 8192])
+    return path
+
+
+@pytest.fixture
+def extractor():
+    return MusCALLFeatureExtractor(window_seconds=2.0)
+
+
+@pytest.fixture(scope="module")
+def processor():
+    return MusCALLProcessor(MusCALLFeatureExtractor(window_seconds=2.0), AutoTokenizer.from_pretrained(ROOT))
+
+
+LAYOUTS = [  # samples of the track, windows, starts and weights, for windows of 10
+    (3, "all", [0], [3]),
+    (10, "all", [0], [10]),
+    (11, "all", [0, 1], [10, 1]),
+    (20, "all", [0, 10], [10, 10]),
+    (25, "all", [0, 10, 15], [10, 10, 5]),
+    (25, 1, [7], [10]),
+    (25, 2, [0, 15], [10, 10]),
+    (25, 3, [0, 10, 15], [10, 10, 5]),
+    (25, 99, [0, 10, 15], [10, 10, 5]),
+    (45, 3, [0, 17, 35], [10, 10, 10]),
+    (3, 2, [0], [3]),
+    (25, "center", [7], [10]),
+    (3, "center", [0], [3]),
+]
+
+
+@pytest.mark.parametrize(("num_samples", "windows", "starts", "weights"), LAYOUTS)
+def test_window_layout(num_samples, windows, starts, weights):
+    got = window_layout(num_samples, 10, windows)
+    assert [part.tolist() for part in got] == [starts, weights]
+
+
+def test_windows_hold_the_track_and_weigh_its_seconds(extractor):
+    track = np.random.default_rng(0).uniform(-1, 1, 16000 * 5).astype(np.float32)
+    short = track[:3200]
+    batch = extractor([track, short], sampling_rate=16000, return_window_starts=True, return_tensors="pt")
+    assert batch["input_values"].shape == (2, 3, 32000) and batch["input_values"].dtype == torch.float32
+    assert batch["window_weights"].tolist() == [[2, 2, 1], [pytest.approx(0.2), 0, 0]]
+    assert batch["window_starts"].tolist() == [[0, 2, 3], [0, -1, -1]]
+    assert np.array_equal(
+        batch["input_values"][0, 2].numpy(), track[-32000:]
+    )  # to the end, neither wrapped nor padded
+    assert np.array_equal(batch["input_values"][1, 0, :3200].numpy(), short)
+    assert not batch["input_values"][1, 0, 3200:].any() and not batch["input_values"][1, 1:].any()
+    alone = extractor(short, sampling_rate=16000)
+    assert isinstance(alone["input_values"], np.ndarray) and "window_starts" not in alone
+    assert np.array_equal(alone["input_values"][0, 0], batch["input_values"][1, 0].numpy())
+
+
+def test_every_form_of_the_same_audio_gives_the_same_windows(extractor, tmp_path):
+    path = write(tmp_path / "a.wav", music(5, 44100, 2), 44100)
+    array = soundfile.read(path, dtype="float32")[0].T  # (channels, samples)
+
+    class Decoder:  # what of torchcodec's AudioDecoder is used; torchcodec needs FFmpeg
+        def get_all_samples(self):
+            return type("AudioSamples", (), {"data": torch.from_numpy(array.copy()), "sample_rate": 44100})()
+
+    stated = [path, str(path), path.read_bytes(), {"path": str(path), "bytes": None}, Decoder()]
+    stated += [{"path": "gone.wav", "bytes": path.read_bytes()}, {"array": array, "sampling_rate": 44100}]
+    bare = [array, torch.from_numpy(array), np.round(array * 2**15).astype(np.int16), array.mean(axis=0)]
+    bare += [array.mean(axis=0).tolist(), array.astype(np.float64)]
+    for windows in ("all", 2, "center"):
+        batch = extractor(stated + bare, [None] * len(stated) + [44100] * len(bare), windows=windows)["input_values"]
+        assert np.abs(batch - batch[:1]).max() < 1e-6
+        again = extractor(stated[0], sampling_rate=44100, windows=windows)["input_values"]
+        assert np.array_equal(again[0], batch[0])
+    listed = extractor([0.5] * 32000, sampling_rate=16000)
+    assert listed["input_values"].shape == (1, 1, 32000)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "int32"])
+def test_integer_pcm_is_scaled_as_soundfile_scales_it(extractor, tmp_path, dtype):
+    pcm = {"uint8": [0, 128, 255], "int16": [-32768, 0, 32767], "int32": [-(2**31), 0, 2**30]}[dtype]
+    pcm = np.array(pcm * 1000, dtype=dtype)
+    got = extractor(pcm, sampling_rate=16000)["input_values"][0, 0, : len(pcm)]
+    scale = {"uint8": 2**7, "int16": 2**15, "int32": 2**31}[dtype]
+    assert np.allclose(got, (pcm.astype(np.float64) - (128 if dtype == "uint8" else 0)) / scale, atol=1e-7)
+
+
+@pytest.mark.parametrize("rate", [8000, 11025, 22050, 32000, 44100, 44101, 48000, 192000])
+def test_resampling_keeps_a_tone_and_its_level(extractor, rate):
+    time = np.arange(rate * 2) / rate
+    got = extractor(0.5 * np.sin(2 * np.pi * 440 * time), sampling_rate=rate)["input_values"][0, 0]
+    expected = 0.5 * np.sin(2 * np.pi * 440 * np.arange(32000) / 16000)
+    assert np.abs(got - expected)[1000:-1000].max() < 1e-4
+    if rate > 18000:  # 9 kHz would alias to 7 kHz
+        got = extractor(0.5 * np.sin(2 * np.pi * 9000 * time), sampling_rate=rate)["input_values"][0, 0]
+        assert np.abs(got[1000:-1000]).max() < 1e-5  # -94 dB
+
+
+@pytest.mark.parametrize("channels", [1, 2, 6])
+@pytest.mark.parametrize("rate", [8000, 44100, 192000])
+def test_channels_are_averaged(extractor, tmp_path, rate, channels):
+    samples = music(0.2, rate, channels)
+    path = write(tmp_path / "a.wav", samples, rate, subtype="FLOAT")
+    got = extractor(path)
+    expected = soxr.resample(samples.astype(np.float32).mean(axis=1), rate, 16000)
+    assert got["window_weights"].tolist() == [[pytest.approx(0.2)]]
+    assert np.allclose(got["input_values"][0, 0, :3200], expected, atol=1e-5)
+
+
+SEEKS = [("wav", 44100, {}), ("wav", 44101, {}), ("wav", 8000, {}), ("flac", 96000, {}), ("ogg", 22050, {})]
+SEEKS += [("opus", 48000, {}), ("mp3", 44100, {}), ("wav", 16000, {})]
+# The lowest bitrates spread MP3's bit reservoir over the most frames.
+SEEKS += [("mp3", rate, {"bitrate_mode": mode, "compression_level": 0.99})
+          for rate in (44100, 24000) for mode in ("CONSTANT", "VARIABLE")]  # fmt: skip
+
+
+@pytest.mark.parametrize(("suffix", "rate", "options"), SEEKS)
+def test_reading_by_seeking_equals_decoding_it_all(tmp_path, suffix, rate, options):
+    path = write(tmp_path / f"a.{suffix}", music(40, rate, 2), rate, **options)
+    decoded = soundfile.read(path, dtype="float32")[0].mean(axis=1)
+    if (
+        options.get("bitrate_mode") == "CONSTANT"
+    ):  # too few bits for a length tag; the reader's drops the decoder's delay
+        decoded = decoded[529:]
+    whole = soxr.resample(decoded, rate, 16000)
+    with AudioReader(path, 16000) as reader:
+        assert reader.num_samples == len(whole)
+        for start in (0, 1, 12345, 160_001, 400_000, reader.num_samples - 20_000):
+            part = reader.read(start, start + 32_000)
+            assert np.abs(part - whole[start : start + 32_000]).max() < 1e-5
+        assert np.abs(reader.read() - whole).max() < 1e-5  # in blocks
+    assert np.array_equal(
+        read_audio(path.read_bytes(), 16000, start=10.0, duration=2.0), read_audio(path, 16000, 10, 2)
+    )
+
+
+@pytest.mark.parametrize("rate", [24000, 44100])
+@pytest.mark.parametrize("id3", [b"", b"ID3\x04\x00\x00\x00\x00\x02\x00" + bytes(256)], ids=["bare", "id3"])
+def test_mp3_without_a_length_is_read_to_its_end(tmp_path, rate, id3):
+    samples = music(20, rate, 2)
+    samples[: rate * 8] *= 1e-3  # the bitrate of the first frames misleads libsndfile
+    path = write(tmp_path / "a.mp3", samples, rate, bitrate_mode="VARIABLE", compression_level=0.5)
+    whole, data = read_audio(path, 16000), path.read_bytes()
+    header = struct.unpack(">I", data[:4])[0]
+    kilobits = (
+        (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
+        (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
+    )
+    size = (144 if rate > 24000 else 72) * kilobits[rate > 24000][header >> 12 & 15] * 1000 // rate
+    path.write_bytes(id3 + data[size:])  # without the Xing frame
+    assert len(soundfile.read(path)[0]) / rate != pytest.approx(20, abs=0.2)
+    untagged = read_audio(path, 16000)
+    assert len(untagged) / 16000 == pytest.approx(20, abs=0.2)
+    delay = int(np.argmax(np.correlate(untagged[160_000:200_000], whole[160_000:190_000], "valid")))
+    assert np.abs(untagged[delay + 160_000 :][:100_000] - whole[160_000:][:100_000]).max() < 0.02
+
+
+def damaged(kind, tmp_path):
+    path = write(tmp_path / f"{kind}.flac", music(1, 8000), 8000)
+    data = path.read_bytes()
+    path.write_bytes({"noise": b"noise" * 99, "cut": data[: len(data) // 2], "nothing": b""}[kind])
+    return path
+
+
+A = np.zeros(16000, dtype=np.float32)
+BAD_AUDIO = {
+    "no rate": (lambda _: A, None, "needs the sampling rate it was recorded at"),
+    "no rate in a dict": (lambda _: {"array": A}, None, "needs the sampling rate"),
+    "zero rate": (lambda _: A, 0, "positive whole number of Hz, got 0"),
+    "negative rate": (lambda _: A, -8000, "positive whole number of Hz, got -8000"),
+    "infinite rate": (lambda _: A, float("inf"), "got inf"),
+    "nan rate": (lambda _: A, float("nan"), "got nan"),
+    "fractional rate": (lambda _: A, 44100.5, "got 44100.5"),
+    "boolean rate": (lambda _: A, True, "got True"),
+    "text rate": (lambda _: A, "44100", "got '44100'"),
+    "rates disagree": (lambda _: {"array": A, "sampling_rate": 8000}, 16000, "is at 8000 Hz but sampling_rate=16000"),
+    "file disagrees": (lambda tmp: write(tmp / "a.wav", music(1, 8000), 8000), 16000, "a.wav is at 8000 Hz but"),
+    "nan": (lambda _: np.array([0.0, np.nan]), 16000, "contains NaN or infinite samples"),
+    "infinite": (lambda _: np.array([0.0, -np.inf]), 16000, "contains NaN or infinite samples"),
+    "nan in a file": (
+        lambda tmp: write(tmp / "a.wav", np.full((9, 1), np.nan), 9000, subtype="FLOAT"),
+        None,
+        "a.wav cont",
+    ),
+    "empty": (lambda _: A[:0], 16000, r"not empty, got \(0,\)"),
+    "too short": (lambda _: A[:3], 192000, "is empty: 3 samples at 192000 Hz"),
+    "no frames": (lambda tmp: write(tmp / "a.wav", np.zeros((0, 1)), 8000), None, "a.wav is empty"),
+    "0-d": (lambda _: np.float32(1)[...], 16000, r"got \(\)"),
+    "3-d": (lambda _: A.reshape(1, 2, -1), 16000, r"got \(1, 2, 8000\)"),
+    "transposed": (lambda _: A.reshape(-1, 2), 16000, r"at most 16 channels, got \(8000, 2\): transpose"),
+    "int64": (lambda _: A.astype(int), 16000, "floats in .* or uint8, int16, int32 PCM, got int64"),
+    "boolean": (lambda _: A > 0, 16000, "got bool"),
+    "complex": (lambda _: A + 1j, 16000, "got complex64"),
+    "object": (lambda _: A.astype(object), 16000, "got object"),
+    "unscaled": (lambda _: A + 20000, 16000, "peak of 20000, .*divide integer PCM"),
+    "number": (lambda _: 3, 16000, "audio is a path, .*got int"),
+    "none": (lambda _: None, 16000, "audio is a path, .*got NoneType"),
+    "empty dict": (lambda _: {"path": None, "bytes": None}, None, "an audio dict holds"),
+    "url": (lambda _: "https://a.b/c.wav", None, "is a URL: download it"),
+    "not audio": (lambda tmp: damaged("noise", tmp), None, "noise.flac cannot be decoded"),
+    "cut off": (lambda tmp: damaged("cut", tmp), None, "cut.flac is damaged: decoding fails at 0.00 s"),
+    "zero bytes": (lambda tmp: damaged("nothing", tmp), None, "nothing.flac cannot be decoded"),
+    "bad bytes": (lambda _: b"RIFF", None, "a file of 4 bytes cannot be decoded"),
+}
+
+
+@pytest.mark.parametrize(("audio", "rate", "message"), BAD_AUDIO.values(), ids=BAD_AUDIO.keys())
+def test_bad_audio_is_refused_with_its_place_in_the_batch(extractor, tmp_path, audio, rate, message):
+    with pytest.raises(ValueError, match=rf"audio\[1\]: .*{message}"):
+        extractor([{"array": A, "sampling_rate": 16000}, audio(tmp_path)], sampling_rate=[None, rate])
+
+
+def test_bad_calls_are_refused(extractor, processor, tmp_path):
+    with pytest.raises(FileNotFoundError, match="gone.wav"):
+        extractor(tmp_path / "gone.wav")
+    with pytest.raises(IsADirectoryError, match=str(tmp_path)):
+        extractor(tmp_path)
+    cut = write(tmp_path / "cut.mp3", music(9, 44100), 44100)
+    cut.write_bytes(cut.read_bytes()[:20000])
+    for call, message in (
+        (lambda: extractor([]), "empty list: expected at least one track"),
+        (lambda: extractor([A, A], sampling_rate=[16000]), "got 1 sampling rates for 2 tracks"),
+        (
+            lambda: extractor(A, sampling_rate=16000, windows=0),
+            'windows is "all", "center" or a positive integer, got 0',
+        ),
+        (lambda: extractor(A, sampling_rate=16000, windows=True), "got True"),
+        (lambda: extractor(A, sampling_rate=16000, windows="first"), "got 'first'"),
+        (lambda: extractor(cut), r"cut.mp3 is cut off: \d+% of the 396900 samples"),
+        (lambda: MusCALLFeatureExtractor(window_seconds=0), "window_seconds is a positive number"),
+        (lambda: MusCALLFeatureExtractor(sampling_rate=0), "positive whole number of Hz, got 0"),
+        (
+            lambda: read_audio(write(tmp_path / "a.wav", music(1, 8000), 8000), 16000, start=2.0),
+            "cannot read from 32000",
+        ),
+        (lambda: processor(), "expected text, audio or both"),
+        (lambda: processor(text=["jazz", " \n"]), r"text\[1\] is empty"),
+        (lambda: processor(text=[]), "empty list: expected at least one caption"),
+        (lambda: processor(text=["jazz", 3]), "text is a string or a list of strings"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call()
+
+
+def test_processor_keeps_text_arguments_from_the_audio(processor, tmp_path):
+    path = write(tmp_path / "a.flac", music(5, 44100, 2), 44100)
+    long = "a slow waltz for strings and harp " * 300
+    both = processor(text=["jazz", long], audio=[path, A], sampling_rate=[None, 16000], return_tensors="pt")
+    assert list(both) == ["input_ids", "attention_mask", "input_values", "window_weights"]
+    assert set(both) <= set(processor.model_input_names)
+    assert both["input_ids"].shape == (2, 77) and both["input_values"].shape == (2, 3, 32000)
+    assert both["input_ids"][1, -1] == processor.tokenizer.eos_token_id
+    assert processor(text=["jazz", "calm piano"], return_tensors="pt")["input_ids"].shape == (2, 4)  # the longest
+    flat = {"padding": "max_length", "max_length": 20, "truncation": True, "return_attention_mask": True}
+    got = processor(text=long, audio=A, sampling_rate=16000, windows="center", return_tensors="pt", **flat)
+    assert got["input_ids"].shape == (1, 20) and got["input_values"].shape == (1, 1, 32000)
+    nested = {"audio_kwargs": {"sampling_rate": 16000, "windows": "center"}, "text_kwargs": flat}
+    nested = processor(text=long, audio=A, common_kwargs={"return_tensors": "pt"}, **nested)
+    assert all(torch.equal(got[name], nested[name]) for name in got)
+    assert processor.feature_extractor([A], sampling_rate=16000, **flat)["input_values"].shape == (1, 1, 32000)
+
+
+def run_python(code, directory, **environment):
+    environment = {
+        "PATH": os.environ["PATH"],
+        "HF_HUB_OFFLINE": "1",
+        "HF_HOME": str(directory / "home"),
+        **environment,
+    }
+    run = subprocess.run([sys.executable, "-c", code], cwd=directory, env=environment, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    return run.stdout
+
+
+def test_saved_processor_loads_in_a_fresh_process_and_is_the_same(processor, tmp_path):
+    path = write(tmp_path / "a.ogg", music(5, 44100, 2), 44100)
+    processor.save_pretrained(tmp_path / "first")
+    expected = processor(text="calm piano", audio=path, return_tensors="pt")
+    torch.save(dict(expected), tmp_path / "expected.pt")
+    run_python(
+        "import torch\n"
+        "from transformers import AutoFeatureExtractor, AutoProcessor\n"
+        "for _ in range(2):\n"  # load, save, load
+        "    processor = AutoProcessor.from_pretrained('first', trust_remote_code=True)\n"
+        "    got = processor(text='calm piano', audio='a.ogg', return_tensors='pt')\n"
+        "    expected = torch.load('expected.pt')\n"
+        "    assert list(got) == list(expected) and all(torch.equal(got[k], expected[k]) for k in got)\n"
+        "    extractor = AutoFeatureExtractor.from_pretrained('first', trust_remote_code=True)\n"
+        "    assert extractor.to_dict() == processor.feature_extractor.to_dict() and extractor.window_seconds == 2.0\n"
+        "    processor.save_pretrained('second')\n"
+        "    import os; os.rename('first', 'old' + str(_)); os.rename('second', 'first')\n",
+        tmp_path,
+    )
+
+
+@pytest.mark.slow
+def test_three_hours_need_the_memory_of_the_windows(tmp_path):
+    with soundfile.SoundFile(tmp_path / "long.flac", "w", 8000, 1) as file:
+        minute = np.round(music(60, 8000), 3)
+        for _ in range(180):
+            file.write(minute)
+    code = (
+        "import resource, sys; sys.path.insert(0, {root!r})\n"
+        "from processing_muscall import MusCALLFeatureExtractor\n"
+        "import numpy, soundfile, soxr\n"
+        "extractor = MusCALLFeatureExtractor()\n"
+        "extractor([0.0] * 100, sampling_rate=8000)\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "batch = extractor('long.flac', windows={windows!r}, return_window_starts=True)\n"
+        "after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "print(after - before, batch['input_values'].nbytes // 1024, batch['window_starts'][0, -1])\n"
+    )
+    for windows in (3, "all"):
+        grown, returned, last = run_python(code.format(root=str(ROOT), windows=windows), tmp_path).split()
+        assert int(grown) < int(returned) + 20_000 and float(last) == 180 * 60 - 20  # kilobytes

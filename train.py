@@ -1,0 +1,403 @@
+# Copyright 2026 The MusCALL repository authors. Licensed under the Apache License, Version 2.0.
+"""Trains MusCALL on an audio-caption corpus.
+
+    accelerate launch train.py                                    the default corpus and recipe, on whatever is here
+    accelerate launch train.py --dataset my/corpus                a Hub id, a folder or a file of one's own
+    accelerate launch --num_processes 8 train.py --config recipes/paper.yaml --dataset my/corpus
+    accelerate launch train.py --resume                           goes on where an interrupted run stopped
+
+Arguments come from the recipe given by `--config` (default: recipes/default.yaml); those on the command line win.
+The output folder holds the best model so far, ready for `AutoModel`, with its processor, code, card and results.
+"""
+
+import dataclasses
+import json
+import math
+import os
+import signal
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+import yaml
+from accelerate import Accelerator, DataLoaderConfiguration, skip_first_batches
+from accelerate.utils import set_seed
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+from transformers import AutoProcessor, AutoTokenizer, HfArgumentParser, get_cosine_schedule_with_warmup
+from transformers.utils import logging
+
+from configuration_muscall import MusCALLConfig
+from corpus.build import build_corpus
+from evaluation.retrieval import embed_corpus, retrieval_metrics
+from modeling_muscall import MAX_LOGIT_SCALE, MusCALLModel
+from processing_muscall import MusCALLFeatureExtractor, MusCALLProcessor
+from training.card import write_card
+from training.checkpointing import JSONLTracker, load_checkpoint, replace_files, save_checkpoint
+from training.data import TrainingCollator, TrainingWindows, load_corpus
+from training.losses import infonce_loss
+
+
+ROOT = Path(__file__).resolve().parent
+logger = logging.get_logger("train")
+
+
+@dataclass
+class ModelArguments:
+    model_name_or_path: str | None = field(
+        default=None, metadata={"help": "A MusCALL checkpoint to start from, instead of random weights."}
+    )
+    text_model_name_or_path: str | None = field(
+        default=None, metadata={"help": "A pretrained text encoder to start from; its tokenizer is used too."}
+    )
+    model_config: dict | str | None = field(
+        default=None, metadata={"help": "Fields of MusCALLConfig that differ from the paper's; JSON on a command line."}
+    )
+
+    def __post_init__(self):
+        if isinstance(self.model_config, str):
+            self.model_config = json.loads(self.model_config)
+        if self.model_name_or_path and (self.text_model_name_or_path or self.model_config):
+            raise ValueError("model_name_or_path brings its own text encoder and configuration: give it alone.")
+
+
+@dataclass
+class DataArguments:
+    dataset: str = field(
+        default="default",
+        metadata={"help": "'default' (the corpus built from this repository), a Hub id, a folder or a file."},
+    )
+    dataset_name: str | None = field(default=None, metadata={"help": "Configuration of a Hub dataset."})
+    audio_column: str | None = field(
+        default=None, metadata={"help": "Column of audio; default: the first there is of audio, file_name."}
+    )
+    caption_column: str | None = field(
+        default=None, metadata={"help": "Column of captions; default: the first there is of captions, caption, text."}
+    )
+    holdout_fraction: float = field(
+        default=0.1, metadata={"help": "Share of the tracks held out for each missing split, validation and test."}
+    )
+    max_validation_tracks: int = field(
+        default=1000, metadata={"help": "Tracks, chosen once by the seed, that are evaluated during training."}
+    )
+    max_unreadable_fraction: float = field(
+        default=0.01, metadata={"help": "Share of the training tracks that may turn out unreadable before it stops."}
+    )
+
+
+@dataclass
+class TrainingArguments:
+    output_dir: str = field(default="runs/default", metadata={"help": "Where model, card, logs and checkpoints go."})
+    resume: bool = field(default=False, metadata={"help": "Go on from the newest checkpoint in output_dir."})
+    seed: int = field(default=0, metadata={"help": "Seed of weights, order, windows and captions."})
+    batch_size: int = field(default=64, metadata={"help": "Pairs in a batch on each process."})
+    num_epochs: int = field(default=10, metadata={"help": "Passes over the training tracks."})
+    learning_rate: float = field(default=5e-5, metadata={"help": "Peak learning rate of AdamW."})
+    weight_decay: float = field(default=0.2, metadata={"help": "Not on norms, biases and the logit scale."})
+    adam_beta1: float = field(default=0.9, metadata={"help": "First beta of AdamW."})
+    adam_beta2: float = field(default=0.98, metadata={"help": "Second beta of AdamW."})
+    adam_epsilon: float = field(default=1e-6, metadata={"help": "Epsilon of AdamW."})
+    warmup_fraction: float = field(default=0.1, metadata={"help": "Share of the steps with a rising rate."})
+    max_grad_norm: float = field(default=1.0, metadata={"help": "The gradient is scaled down to this norm."})
+    mixed_precision: str | None = field(
+        default=None, metadata={"help": "no, bf16 or fp16; default: bf16 on a GPU that has it, else no."}
+    )
+    gradient_checkpointing: bool = field(default=False, metadata={"help": "Recompute activations: slower, smaller."})
+    num_workers: int = field(default=2, metadata={"help": "Processes that read audio, for each training process."})
+    eval_every: int = field(default=1, metadata={"help": "Epochs between two evaluations and checkpoints."})
+    eval_batch_size: int = field(default=16, metadata={"help": "Tracks in an evaluation batch on each process."})
+    keep_checkpoints: int = field(default=2, metadata={"help": "Newest checkpoints kept for --resume."})
+    log_every: int = field(default=10, metadata={"help": "Steps between two entries in the logs."})
+    report_to: list[str] = field(
+        default_factory=lambda: ["tensorboard"], metadata={"help": "Trackers of accelerate, beside log.jsonl."}
+    )
+
+
+def parse_arguments(command_line: list[str]) -> tuple[ModelArguments, DataArguments, TrainingArguments]:
+    """The recipe's values under those of the command line. An unknown name in either is an error."""
+    parser = HfArgumentParser(
+        (ModelArguments, DataArguments, TrainingArguments), description=__doc__.split("\n\n")[0], allow_abbrev=False
+    )
+    parser.add_argument("--config", default=str(ROOT / "recipes" / "default.yaml"), help="The recipe.")
+    config = parser.parse_known_args(command_line)[0].config
+    recipe = yaml.safe_load(Path(config).read_text()) or {}
+    known = {item.name for group in parser.dataclass_types for item in dataclasses.fields(group)}
+    if unknown := sorted(set(recipe) - known):
+        raise ValueError(f"{config}: unknown arguments {', '.join(unknown)}. Known are: {', '.join(sorted(known))}.")
+    parser.set_defaults(**recipe)
+    *groups, namespace = parser.parse_args_into_dataclasses(command_line)
+    return tuple(groups)
+
+
+def build_model(args: ModelArguments) -> tuple[MusCALLModel, MusCALLProcessor]:
+    # Where the weights come from, in this order:
+    # 1. --resume: a checkpoint of this run replaces, later, whatever is built here
+    # 2. a MusCALL checkpoint
+    # 3. a pretrained text encoder, the rest at random
+    # 4. everything at random
+    config = args.model_config or {}
+    if args.model_name_or_path:
+        model = MusCALLModel.from_pretrained(args.model_name_or_path, dtype=torch.float32)
+        return model, AutoProcessor.from_pretrained(args.model_name_or_path, trust_remote_code=True)
+    if args.text_model_name_or_path:
+        model = MusCALLModel.from_text_pretrained(args.text_model_name_or_path, **config)
+        tokenizer = AutoTokenizer.from_pretrained(args.text_model_name_or_path)
+    else:
+        model = MusCALLModel(MusCALLConfig(**config))
+        tokenizer = AutoTokenizer.from_pretrained(ROOT)
+    audio_config, text_config = model.config.audio_config, model.config.text_config
+    if len(tokenizer) > text_config.vocab_size:
+        raise ValueError(f"The tokenizer has {len(tokenizer)} tokens, the text encoder {text_config.vocab_size}.")
+    tokenizer.model_max_length = min(tokenizer.model_max_length, text_config.max_position_embeddings)
+    feature_extractor = MusCALLFeatureExtractor(
+        sampling_rate=audio_config.sampling_rate, window_seconds=audio_config.window_seconds
+    )
+    return model, MusCALLProcessor(feature_extractor, tokenizer)
+
+
+def build_optimizer(model: MusCALLModel, args: TrainingArguments) -> torch.optim.AdamW:
+    decayed = [parameter for parameter in model.parameters() if parameter.ndim >= 2]
+    others = [parameter for parameter in model.parameters() if parameter.ndim < 2]  # norms, biases, logit scale
+    return torch.optim.AdamW(
+        [{"params": decayed, "weight_decay": args.weight_decay}, {"params": others, "weight_decay": 0.0}],
+        lr=args.learning_rate,
+        betas=(args.adam_beta1, args.adam_beta2),
+        eps=args.adam_epsilon,
+        fused=True,
+    )
+
+
+class StopRequest:
+    """Turns the first Ctrl-C or SIGTERM into a request to save and stop; a second one kills as usual."""
+
+    def __init__(self):
+        self.received = False
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._receive)
+
+    def _receive(self, number, frame):
+        self.received = True
+        signal.signal(number, signal.SIG_DFL)
+
+    def anywhere(self, accelerator: Accelerator) -> bool:
+        """Whether any process was asked to stop: all must leave the loop at the same step."""
+        if accelerator.num_processes == 1:
+            return self.received
+        return bool(accelerator.reduce(torch.tensor(int(self.received), device=accelerator.device), "sum"))
+
+
+def main(command_line: list[str] | None = None):
+    model_args, data_args, args = parse_arguments(sys.argv[1:] if command_line is None else command_line)
+    output_dir = Path(args.output_dir)
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # the workers of the loader are forks
+    started = time.time()
+
+    # Accelerator and trackers
+    mixed_precision = args.mixed_precision
+    if mixed_precision is None:
+        mixed_precision = "bf16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "no"
+    accelerator = Accelerator(
+        mixed_precision=mixed_precision,
+        log_with=[JSONLTracker(output_dir / "log.jsonl"), *args.report_to],
+        project_dir=str(output_dir),
+        dataloader_config=DataLoaderConfiguration(use_seedable_sampler=True),
+    )
+    say = print if accelerator.is_main_process else lambda *_: None
+    checkpoints = output_dir / "checkpoints"
+    if not args.resume and output_dir.exists() and any(output_dir.iterdir()):
+        raise ValueError(f"{output_dir} is not empty: --resume continues the run in it, --output_dir names another.")
+    accelerator.wait_for_everyone()
+    # What decides the result, and so must be the same when the run is resumed.
+    arguments = {
+        **dataclasses.asdict(model_args),
+        **dataclasses.asdict(data_args),
+        **{name: value for name, value in dataclasses.asdict(args).items() if name not in ("output_dir", "resume")},
+        "num_processes": accelerator.num_processes,
+    }
+
+    # Model and processor
+    set_seed(args.seed)
+    model, processor = build_model(model_args)
+    if args.gradient_checkpointing:
+        model.gradient_checkpointing_enable()
+    audio_config = model.config.audio_config
+
+    # Data
+    with accelerator.main_process_first():
+        dataset = str(build_corpus()) if data_args.dataset == "default" else data_args.dataset
+        corpus = load_corpus(
+            dataset,
+            data_args.dataset_name,
+            data_args.audio_column,
+            data_args.caption_column,
+            data_args.holdout_fraction,
+            args.seed,
+        )
+    global_batch_size = args.batch_size * accelerator.num_processes
+    if len(corpus["train"]) < global_batch_size:
+        raise ValueError(
+            f"The corpus has {len(corpus['train'])} training tracks, fewer than the batch of {global_batch_size} pairs "
+            f"({args.batch_size} on each of {accelerator.num_processes} processes): lower --batch_size."
+        )
+    validation = corpus["validation"].shuffle(seed=args.seed)
+    validation = validation.select(range(min(len(validation), data_args.max_validation_tracks)))
+    windows = TrainingWindows(corpus["train"], audio_config.sampling_rate, audio_config.window_samples, args.seed)
+    loader = DataLoader(
+        windows,
+        args.batch_size,
+        shuffle=True,
+        drop_last=True,  # a smaller or padded batch would change the negatives
+        collate_fn=TrainingCollator(processor.tokenizer),
+        num_workers=args.num_workers,
+    )
+
+    # Optimizer and schedule; the scheduler counts optimizer steps, so it is not prepared (accelerate would step it
+    # once a process)
+    optimizer = build_optimizer(model, args)
+    model, optimizer, loader = accelerator.prepare(model, optimizer, loader)
+    unwrapped = accelerator.unwrap_model(model)
+    max_steps = args.num_epochs * len(loader)
+    scheduler = get_cosine_schedule_with_warmup(optimizer, math.ceil(args.warmup_fraction * max_steps), max_steps)
+    accelerator.register_for_checkpointing(scheduler)
+
+    # Resume
+    state = {"step": 0, "best": None, "seconds": 0.0, "arguments": arguments}
+    if args.resume:
+        state = load_checkpoint(accelerator, checkpoints, arguments)
+    else:
+        set_seed(args.seed, device_specific=True)  # dropout differs between processes
+    accelerator.init_trackers("tensorboard", config={key: str(value) for key, value in arguments.items()})
+
+    num_parameters = sum(parameter.numel() for parameter in unwrapped.parameters())
+    say(f"{num_parameters / 1e6:.1f} M parameters, {mixed_precision} precision, on {accelerator.device}")
+    say(f"tracks: {len(corpus['train'])} train, {len(validation)} validation, {len(corpus['test'])} test")
+    say(f"{args.num_epochs} epochs of {len(loader)} steps of {global_batch_size} pairs, from step {state['step']}")
+
+    def evaluate(tracks) -> dict[str, float]:
+        embeds = embed_corpus(unwrapped, processor, tracks, accelerator, args.eval_batch_size, args.num_workers)
+        return retrieval_metrics(*embeds) if accelerator.is_main_process else {}
+
+    def evaluate_and_save():
+        """Validates, keeps the best model in the output folder, and writes a checkpoint."""
+        metrics = evaluate(validation)
+        if accelerator.is_main_process:
+            accelerator.log({f"validation/{name}": value for name, value in metrics.items()}, step=state["step"])
+            tqdm.write(
+                f"step {state['step']}: validation R@10 {metrics['text_to_audio_R@10']:.1f} % text to audio, "
+                f"{metrics['audio_to_text_R@10']:.1f} % audio to text (chance "
+                f"{1000 / max(10, metrics['num_audio']):.1f} % text to audio)"
+            )
+            if state["best"] is None or metrics["mean_R@10"] > state["best"]["mean_R@10"]:
+                state["best"] = {"step": state["step"], **metrics}
+                with replace_files(output_dir) as folder:
+                    unwrapped.save_pretrained(folder)
+                    processor.save_pretrained(folder)
+        state["seconds"] += time.time() - evaluate_and_save.since
+        evaluate_and_save.since = time.time()
+        save_checkpoint(accelerator, checkpoints, state, args.keep_checkpoints)
+
+    # Training
+    evaluate_and_save.since = started
+    stop = StopRequest()
+    unreadable = {}
+    progress = tqdm(
+        total=max_steps * global_batch_size,
+        initial=state["step"] * global_batch_size,
+        unit="pair",
+        disable=not accelerator.is_main_process,
+        smoothing=0.05,
+    )
+    if state["step"] == 0:
+        evaluate_and_save()
+    log = {"loss": [], "since": time.time()}
+    for epoch in range(state["step"] // len(loader), args.num_epochs):
+        windows.set_epoch(epoch)
+        loader.set_epoch(epoch)
+        model.train()
+        done = state["step"] - epoch * len(loader)
+        for batch in skip_first_batches(loader, done) if done else loader:
+            unreadable.update(batch.pop("unreadable"))
+            outputs = model(**batch)
+            loss = infonce_loss(unwrapped, outputs)
+            accelerator.backward(loss)
+            grad_norm = accelerator.clip_grad_norm_(model.parameters(), args.max_grad_norm)
+            optimizer.step()
+            scheduler.step()
+            optimizer.zero_grad()
+            with torch.no_grad():
+                unwrapped.logit_scale.clamp_(max=MAX_LOGIT_SCALE)
+
+            state["step"] += 1
+            log["loss"].append(loss.detach())
+            progress.update(global_batch_size)
+            if state["step"] % args.log_every == 0 or state["step"] == max_steps:
+                report_unreadable(accelerator, unreadable, len(windows), data_args.max_unreadable_fraction)
+                mean_loss = torch.stack(log["loss"]).mean().item()
+                if not math.isfinite(mean_loss):
+                    raise ValueError(f"The loss is {mean_loss} at step {state['step']}: lower --learning_rate.")
+                accelerator.log(
+                    {
+                        "loss": mean_loss,
+                        "learning_rate": scheduler.get_last_lr()[0],
+                        "logit_scale": unwrapped.logit_scale.exp().item(),
+                        "grad_norm": float(grad_norm),
+                        "pairs_per_second": len(log["loss"]) * global_batch_size / (time.time() - log["since"]),
+                    },
+                    step=state["step"],
+                )
+                progress.set_postfix(loss=f"{mean_loss:.3f}", epoch=epoch + 1)
+                log = {"loss": [], "since": time.time()}
+            if stop.anywhere(accelerator):
+                state["seconds"] += time.time() - evaluate_and_save.since
+                save_checkpoint(accelerator, checkpoints, state, args.keep_checkpoints)
+                progress.close()
+                say(f"Stopped at step {state['step']} and saved: the same command with --resume continues.")
+                accelerator.end_training()
+                sys.exit(130)
+        if (epoch + 1) % args.eval_every == 0 or epoch + 1 == args.num_epochs:
+            evaluate_and_save()
+            log["since"] = time.time()
+    progress.close()
+
+    # Test: the best model, on the held-out split
+    unwrapped.load_state_dict(MusCALLModel.from_pretrained(output_dir).state_dict())
+    metrics = evaluate(corpus["test"])
+    if accelerator.is_main_process:
+        accelerator.log({f"test/{name}": value for name, value in metrics.items()}, step=state["step"])
+        results = {
+            "test": metrics,
+            "validation": state["best"],
+            "dataset": data_args.dataset,
+            "fingerprint": {split: rows._fingerprint for split, rows in corpus.items()},
+            "num_tracks": {split: len(rows) for split, rows in corpus.items()},
+            "windows": processor.feature_extractor.windows,
+            "arguments": arguments,
+            "training_seconds": round(state["seconds"]),
+        }
+        (output_dir / "results.json").write_text(json.dumps(results, indent=2) + "\n")
+        write_card(output_dir, results)
+        for direction in ("text_to_audio", "audio_to_text"):
+            numbers = ", ".join(f"{key} {metrics[f'{direction}_{key}']:.1f}" for key in ("R@1", "R@5", "R@10", "MedR"))
+            say(f"test, {direction.replace('_', ' ')}: {numbers}")
+        say(f"The model of step {state['best']['step']} is in {output_dir}")
+    accelerator.end_training()
+
+
+def report_unreadable(accelerator: Accelerator, unreadable: dict[int, str], num_tracks: int, max_fraction: float):
+    """Names each unreadable file once; stops on every process when there are too many."""
+    for index, reason in unreadable.items():
+        if reason is not None:
+            logger.warning(f"unreadable, replaced by another track: {reason}")
+            unreadable[index] = None
+    count = accelerator.reduce(torch.tensor(len(unreadable), device=accelerator.device), "sum").item()
+    if count > max_fraction * num_tracks:
+        raise ValueError(
+            f"{count} of {num_tracks} training tracks are unreadable (named above), more than "
+            f"max_unreadable_fraction={max_fraction}."
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,82 @@
+# Copyright 2026 The MusCALL repository authors. Licensed under the Apache License, Version 2.0.
+"""The model card that a training run writes."""
+
+import json
+import platform
+from importlib.metadata import version
+from pathlib import Path
+
+
+CARD = """---
+library_name: transformers
+pipeline_tag: zero-shot-audio-classification
+license: apache-2.0
+tags:
+- muscall
+- music
+- audio
+- text-to-audio-retrieval
+- custom_code
+---
+
+# MusCALL trained on {dataset}
+
+A dual encoder that puts music and sentences into one space
+([Contrastive Audio-Language Learning for Music](https://arxiv.org/abs/2208.12208), ISMIR 2022), trained from scratch
+with the code in this folder. The licence above is the code's; the weights are bound by the corpus they learnt from.
+
+```python
+from transformers import AutoModel, AutoProcessor
+
+model = AutoModel.from_pretrained("PATH_OR_ID", trust_remote_code=True)
+processor = AutoProcessor.from_pretrained("PATH_OR_ID", trust_remote_code=True)
+inputs = processor(text=["calm solo piano", "fast samba with brass"], audio="song.mp3", return_tensors="pt")
+print(model(**inputs).logits_per_audio.softmax(-1))
+```
+
+## Results
+
+Test split, {num_audio} tracks and {num_text} captions, all of them in the pool; windows: {windows}; ties counted
+neutrally. A random ranking has {chance:.1f} % R@10 from text to audio.
+
+| direction | R@1 | R@5 | R@10 | MedR | mean rank | MRR | mAP@10 |
+| --- | --- | --- | --- | --- | --- | --- | --- |
+{rows}
+
+## Training
+
+{num_train} tracks, {seconds:.0f} s on {machine}, with torch {torch}, transformers {transformers} and these arguments:
+
+```json
+{arguments}
+```
+
+The weights are those of step {best_step}, the best by mean R@10 on the {num_validation} tracks of the validation split.
+"""
+
+
+def write_card(output_dir: Path, results: dict):
+    """Writes `README.md` from what a run measured; see `results.json` beside it."""
+    metrics = results["test"]
+    keys = ("R@1", "R@5", "R@10", "MedR", "mean_rank", "MRR", "mAP@10")
+    rows = [
+        f"| {direction.replace('_', ' ')} | " + " | ".join(f"{metrics[f'{direction}_{key}']:.3g}" for key in keys) + " |"
+        for direction in ("text_to_audio", "audio_to_text")
+    ]
+    card = CARD.format(
+        dataset="the default corpus" if results["dataset"] == "default" else results["dataset"],
+        num_audio=metrics["num_audio"],
+        num_text=metrics["num_text"],
+        windows=results["windows"],
+        chance=min(100, 1000 / metrics["num_audio"]),
+        rows="\n".join(rows),
+        num_train=results["num_tracks"]["train"],
+        num_validation=results["num_tracks"]["validation"],
+        seconds=results["training_seconds"],
+        machine=platform.machine(),
+        torch=version("torch"),
+        transformers=version("transformers"),
+        arguments=json.dumps(results["arguments"], indent=2),
+        best_step=results["validation"]["step"],
+    )
+    (output_dir / "README.md").write_text(card)

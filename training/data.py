@@ -1,0 +1,205 @@
+# Copyright 2026 The MusCALL repository authors. Licensed under the Apache License, Version 2.0.
+"""Audio-caption corpora: from any `datasets` source to batches of random windows and captions."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from datasets import Audio, Dataset, DatasetDict, Features, List, Value, load_dataset
+
+from processing_muscall import AudioReader
+
+
+FEATURES = Features({"path": Value("string"), "bytes": Value("binary"), "captions": List(Value("string"))})
+METADATA_FILES = ("metadata.jsonl", "metadata.csv")
+AUDIO_COLUMNS = ("audio", "file_name")  # in order of preference, where no column is named
+CAPTION_COLUMNS = ("captions", "caption", "text")
+
+
+def load_corpus(
+    dataset: str,
+    name: str | None = None,
+    audio_column: str | None = None,
+    caption_column: str | None = None,
+    holdout_fraction: float = 0.1,
+    seed: int = 0,
+) -> DatasetDict:
+    """
+    Loads an audio-caption corpus without decoding it.
+
+    Args:
+        dataset (`str`):
+            A folder with `metadata.jsonl` or `metadata.csv` beside the audio files (or in one folder a split); a
+            `.json`, `.jsonl`, `.csv` or `.parquet` file, whose audio paths are relative to its folder; else whatever
+            `datasets.load_dataset` takes: a Hub id or a folder of parquet files.
+        name (`str`, *optional*):
+            The configuration of a Hub dataset.
+        audio_column (`str`, *optional*, defaults to the first of `audio`, `file_name`):
+            Column of audio: paths, or `datasets` audio.
+        caption_column (`str`, *optional*, defaults to the first of `captions`, `caption`, `text`):
+            Column of captions: a string or a list of strings. Rows of one path are one track with several captions.
+        holdout_fraction (`float`, *optional*, defaults to 0.1):
+            Share of the tracks that become the `validation` split where there is none, and as many the `test` split.
+        seed (`int`, *optional*, defaults to 0):
+            Seed of that choice.
+
+    Returns:
+        `DatasetDict`: splits `train`, `validation` and `test` with the columns `path` (string or `None`), `bytes`
+        (binary or `None`) and `captions` (list of strings).
+
+    Raises:
+        `ValueError`: if a column is missing (the message lists those there are), or a row has no caption or no audio.
+    """
+    raw_splits, folders = _load_splits(dataset, name)
+    splits = {
+        split: _normalise(rows, folders.get(split), audio_column, caption_column, f"{dataset} [{split}]")
+        for split, rows in raw_splits.items()
+    }
+    for alias in ("valid", "val", "dev"):
+        if alias in splits:
+            splits.setdefault("validation", splits.pop(alias))
+    if "train" not in splits:
+        raise ValueError(f"{dataset} has no train split; its splits: {', '.join(splits)}")
+    for split in ("validation", "test"):
+        if split not in splits:
+            num_tracks = max(1, round(holdout_fraction * len(splits["train"])))
+            if num_tracks >= len(splits["train"]):
+                raise ValueError(f"{dataset} has {len(splits['train'])} tracks: too few to hold out a {split} split")
+            parts = splits["train"].train_test_split(num_tracks, seed=seed)
+            splits["train"], splits[split] = parts["train"], parts["test"]
+    return DatasetDict({split: splits[split] for split in ("train", "validation", "test")})
+
+
+def _load_splits(dataset: str, name: str | None) -> tuple[dict[str, Dataset], dict[str, Path]]:
+    """The raw splits of a corpus, and the folder that the audio paths of each are relative to."""
+    path = Path(dataset)
+    if path.is_file():
+        builder = {".json": "json", ".jsonl": "json", ".csv": "csv", ".parquet": "parquet"}.get(path.suffix)
+        if builder is None:
+            raise ValueError(f"{dataset}: expected a .json, .jsonl, .csv or .parquet file, or a folder")
+        splits = load_dataset(builder, data_files=str(path))
+        return splits, dict.fromkeys(splits, path.parent)
+    if path.is_dir():
+        files = {}
+        for folder in [path, *sorted(child for child in path.iterdir() if child.is_dir())]:
+            for file in (folder / metadata for metadata in METADATA_FILES):
+                if file.exists():
+                    files["train" if folder == path else folder.name] = file
+        if files:
+            builders = {split: "csv" if file.suffix == ".csv" else "json" for split, file in files.items()}
+            splits = {
+                split: load_dataset(builders[split], data_files=str(file), split="train")
+                for split, file in files.items()
+            }
+            return splits, {split: file.parent for split, file in files.items()}
+    return load_dataset(dataset, name), {}
+
+
+def _normalise(rows: Dataset, folder: Path | None, audio_column, caption_column, where: str) -> Dataset:
+    """Rows of any layout -> one row per track with `path`, `bytes` and `captions`; audio bytes stay on disk."""
+    audio_column = _choose_column(rows, audio_column, AUDIO_COLUMNS, "audio", where)
+    caption_column = _choose_column(rows, caption_column, CAPTION_COLUMNS, "caption", where)
+    if len(rows) == 0:
+        raise ValueError(f"{where} has no rows")
+
+    captions = [[row] if isinstance(row, str) else list(row or []) for row in rows[caption_column]]
+    for number, row in enumerate(captions):
+        if not row or not all(isinstance(caption, str) and caption.strip() for caption in row):
+            raise ValueError(
+                f"{where}, row {number}: `{caption_column}` must be a caption or a list of captions, none of them "
+                f"empty, got {rows[number][caption_column]!r:.80}"
+            )
+
+    rows = rows.select_columns([audio_column])
+    if rows.features[audio_column] != Value("string"):
+        rows = rows.cast_column(audio_column, Audio(decode=False)).flatten()  # decoding is ours, window by window
+        rows = rows.rename_columns({f"{audio_column}.path": "path", f"{audio_column}.bytes": "bytes"})
+    else:
+        rows = rows.rename_column(audio_column, "path")
+    has_bytes = "bytes" in rows.column_names and rows.data.column("bytes").null_count < len(rows)
+    if has_bytes:
+        return rows.add_column("captions", captions)
+
+    captions_of = {}
+    for number, (path, row) in enumerate(zip(rows["path"], captions, strict=True)):
+        if not path:
+            raise ValueError(f"{where}, row {number}: `{audio_column}` has neither a path nor bytes")
+        captions_of.setdefault(str(folder / path) if folder else path, []).extend(row)
+    tracks = {"path": list(captions_of), "bytes": [None] * len(captions_of), "captions": list(captions_of.values())}
+    return Dataset.from_dict(tracks, features=FEATURES)
+
+
+def _choose_column(rows: Dataset, column: str | None, candidates: tuple[str, ...], kind: str, where: str) -> str:
+    found = next((candidate for candidate in candidates if candidate in rows.column_names), None)
+    chosen = column or found
+    if chosen not in rows.column_names:
+        wanted = f"column `{column}`" if column else f"{kind} column ({', '.join(candidates)})"
+        raise ValueError(
+            f"{where} has no {wanted}. Its columns: {', '.join(rows.column_names)}. Name one with --{kind}_column."
+        )
+    return chosen
+
+
+class TrainingWindows(torch.utils.data.Dataset):
+    """
+    A random window and a random caption of each track, the same for the same seed, epoch and track.
+
+    A file that cannot be read is replaced by a random other track and named in the item, so that the caller can report
+    it and stop when there are too many.
+
+    Args:
+        tracks (`Dataset`): A split of [`load_corpus`].
+        sampling_rate (`int`): Rate of the windows in hertz (Hz).
+        window_samples (`int`): Length of a window in samples; shorter tracks are padded with zeros at the end.
+        seed (`int`): Seed of all choices.
+    """
+
+    def __init__(self, tracks: Dataset, sampling_rate: int, window_samples: int, seed: int):
+        self.tracks, self.sampling_rate, self.window_samples, self.seed = tracks, sampling_rate, window_samples, seed
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int):
+        self.epoch = epoch
+
+    def __len__(self):
+        return len(self.tracks)
+
+    def __getitem__(self, index: int) -> dict:
+        random = np.random.default_rng((self.seed, self.epoch, index))
+        unreadable = []
+        while True:
+            track = self.tracks[index]
+            try:
+                window = self._read_window(track, random)
+                break
+            except (ValueError, OSError) as error:
+                unreadable.append((index, str(error)))
+                if len(unreadable) > 100:
+                    raise ValueError(f"100 random tracks in a row are unreadable, the last: {error}") from error
+                index = int(random.integers(len(self.tracks)))
+        caption = track["captions"][random.integers(len(track["captions"]))]
+        return {"input_values": window, "caption": caption, "unreadable": unreadable}
+
+    def _read_window(self, track: dict, random: np.random.Generator) -> np.ndarray:
+        source = track["path"] if track["bytes"] is None else track["bytes"]
+        with AudioReader(source, self.sampling_rate) as reader:
+            start = int(random.integers(max(0, reader.num_samples - self.window_samples) + 1))
+            samples = reader.read(start, start + self.window_samples)
+        return np.pad(samples, (0, self.window_samples - len(samples)))
+
+
+class TrainingCollator:
+    """Items of [`TrainingWindows`] -> a batch of tensors; captions are padded to the longest of the batch."""
+
+    def __init__(self, tokenizer):
+        self.tokenizer = tokenizer
+
+    def __call__(self, items: list[dict]) -> dict:
+        text = self.tokenizer(
+            [item["caption"] for item in items], padding=True, truncation=True, return_tensors="pt"
+        )
+        return {
+            "input_values": torch.from_numpy(np.stack([item["input_values"] for item in items])),
+            **text,
+            "unreadable": [failure for item in items for failure in item["unreadable"]],
+        }
