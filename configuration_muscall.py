@@ -201,7 +201,9 @@ class MusCALLConfig(PreTrainedConfig):
             "'cls' or 'mean' for a text encoder without one end-of-text token",
         )
         _check(self.projection_dim > 0, self, "projection_dim", "an integer above 0")
-        _check(self.logit_scale_init_value <= math.log(100), self, "logit_scale_init_value", "at most ln(100) = 4.6052")
+        _check(
+            self.logit_scale_init_value <= math.log(100), self, "logit_scale_init_value", "at most ln(100) = 4.6052"
+        )
         _check(self.initializer_range > 0, self, "initializer_range", "above 0")
 
 

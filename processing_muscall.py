@@ -266,17 +266,22 @@ def _add_length_tag(stream, rate):
 
 
 def _count_frames(file, name):
-    """Frames that there are: an MP3's header may claim a few too many, and streamed files do not say."""
+    """Frames that there are: an MP3's header may claim a few too many, or none that are known."""
+    import soundfile
+
     claimed = file.frames
-    if claimed < UNKNOWN_LENGTH:
-        if file.format != "MP3":
-            return claimed
-        file.seek(claimed - 1)
-        if len(file.read(1)) == 1:
-            return claimed
-    file.seek(frames := 0)
-    while block := len(file.read(BLOCK, dtype="float32")):
-        frames += block
+    if file.format != "MP3" and claimed < UNKNOWN_LENGTH:
+        return claimed
+    try:
+        if claimed < UNKNOWN_LENGTH:
+            file.seek(claimed - 1)
+            if len(file.read(1)) == 1:
+                return claimed
+        file.seek(frames := 0)
+        while block := len(file.read(BLOCK, dtype="float32")):
+            frames += block
+    except soundfile.LibsndfileError as error:
+        raise ValueError(f"{name} is damaged, or does not state its length: write it again, not to a pipe") from error
     if frames < 0.99 * claimed < UNKNOWN_LENGTH:
         raise ValueError(f"{name} is cut off: {frames / claimed:.0%} of the {claimed} samples it claims are there")
     return frames

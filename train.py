@@ -53,7 +53,8 @@ class ModelArguments:
         default=None, metadata={"help": "A pretrained text encoder to start from; its tokenizer is used too."}
     )
     model_config: dict | str | None = field(
-        default=None, metadata={"help": "Fields of MusCALLConfig that differ from the paper's; JSON on a command line."}
+        default=None,
+        metadata={"help": "Fields of MusCALLConfig that differ from the paper's; JSON on a command line."},
     )
 
     def __post_init__(self):
@@ -221,7 +222,7 @@ def main(command_line: list[str] | None = None):
     set_seed(args.seed)
     model, processor = build_model(model_args)
     if args.gradient_checkpointing:
-        model.gradient_checkpointing_enable()
+        model.activation_checkpointing_enable()
     audio_config = model.config.audio_config
 
     # Data

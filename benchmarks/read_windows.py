@@ -38,7 +38,7 @@ def write_track(path, minutes, rate, generator):
 
 def decode_whole(path, sampling_rate, start, duration):
     samples, rate = soundfile.read(path, dtype="float32")
-    samples = soxr.resample(samples.mean(axis=1), rate, sampling_rate, quality="HQ")
+    samples = soxr.resample(sum(samples.T) / 2, rate, sampling_rate, quality="HQ")
     return samples[round(start * sampling_rate) : round((start + duration) * sampling_rate)]
 
 
@@ -53,9 +53,7 @@ def main():
     args = parser.parse_args()
 
     generator = np.random.default_rng(args.seed)
-    print(
-        f"{args.window_seconds:g} s windows of {args.minutes:g} min stereo files at {args.rate} Hz, median ms per window"
-    )
+    print(f"{args.window_seconds:g} s windows of {args.minutes:g} min stereo files at {args.rate} Hz, median ms each")
     print(f"{'format':8}{'seek':>8}{'whole':>8}{'ratio':>8}{'max difference':>18}")
     with tempfile.TemporaryDirectory() as folder:
         for suffix in FORMATS:

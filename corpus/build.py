@@ -35,6 +35,7 @@ RATE = 16000  # hertz
 SAMPLES = 20 * RATE  # every rendered clip is exactly 20 s
 LEVEL = -20.0  # dB below full scale: the RMS that a rendered clip is brought to, as far as PEAK lets it
 PEAK = 0.9  # largest absolute sample; a clip with high peaks is scaled to this and stays below LEVEL
+HIGH_PASS = 15, 30  # hertz: nothing below, all above; some saxophones of the soundfont carry a constant offset
 SILENCE = -60.0  # dB below full scale: a rendering under this RMS, before any gain, is an error
 BUILDER = "1"  # raise it when the rendering below changes its result
 PART_SECONDS = 60  # a temporary file older than this belongs to a build that died
@@ -84,6 +85,9 @@ def render(midi, soundfont):
     wave = soxr.resample(wave.mean(axis=1), rate, RATE)[:SAMPLES]
     if len(wave) != SAMPLES or not np.isfinite(wave).all():
         raise ValueError(f"expected {SAMPLES} finite samples, got {len(wave)}")
+    low, high = HIGH_PASS
+    gain = np.clip((np.fft.rfftfreq(SAMPLES, 1 / RATE) - low) / (high - low), 0, 1)
+    wave = np.fft.irfft(np.fft.rfft(wave) * gain, SAMPLES).astype(np.float32)
     rms = float(np.sqrt(np.mean(np.square(wave, dtype=np.float64))))
     if rms < 10 ** (SILENCE / 20):
         raise ValueError(f"silent: RMS {20 * np.log10(max(rms, 1e-9)):.1f} dB")
@@ -174,7 +178,9 @@ def build_corpus(output_dir=CORPUS / "rendered", limit=None, num_workers=None):
             replace_file(target, source.read_bytes())
 
     soundfont = find_soundfont()
-    tools = f"{BUILDER} {RATE} {SAMPLES} {LEVEL} {PEAK} {version('midirenderer')} {version('soxr')}".encode()
+    tools = (
+        f"{BUILDER} {RATE} {SAMPLES} {LEVEL} {PEAK} {HIGH_PASS} {version('midirenderer')} {version('soxr')}".encode()
+    )
     tools += hashlib.sha256(soundfont.read_bytes()).digest()
     todo, rendered = [], [row for row in rows if row["source"] == "mma"]
     with zipfile.ZipFile(CORPUS / "mma" / "midi.zip") as archive:

@@ -32,6 +32,7 @@ CORPUS = Path(__file__).resolve().parent
 SEED = 20
 CLIPS_PER_STYLE = 10
 SECONDS = 21.0  # the builder cuts at 20 s
+MAX_REST = 1.2  # seconds without a note, more than which a thinned arrangement gets its band back
 LICENCE = "GPL-2.0-or-later"
 
 # Chords of one bar each (a_b: half a bar each), written in C major or C minor and transposed.
@@ -61,35 +62,12 @@ CHORDS = {
 }  # fmt: skip
 NOTES = {"C": 0, "Db": 1, "D": 2, "Eb": 3, "E": 4, "F": 5, "Gb": 6, "G": 7, "Ab": 8, "A": 9, "Bb": 10, "B": 11}
 
-# What people call the 128 General MIDI programs; the first name is the one in the row's `instruments`.
-PROGRAMS = """piano,grand piano,acoustic piano|piano,bright piano|electric grand piano,piano
-honky-tonk piano,bar-room piano|electric piano,electric keyboard|electric piano|harpsichord|clavinet
-celesta|glockenspiel|music box|vibraphone,vibes|marimba|xylophone|tubular bells,bells|hammered dulcimer,dulcimer
-organ,electric organ|organ,jazz organ|organ,rock organ|church organ,pipe organ|reed organ,harmonium|accordion
-harmonica|bandoneon|nylon-string guitar,classical guitar,acoustic guitar,guitar|steel-string guitar,acoustic guitar,guitar
-jazz guitar,electric jazz guitar,guitar|electric guitar,clean electric guitar,guitar|muted electric guitar,electric guitar
-overdriven guitar,electric guitar|distorted guitar,electric guitar|guitar harmonics
-upright bass,acoustic bass,double bass|electric bass,bass guitar|electric bass,picked bass guitar|fretless bass
-slap bass|slap bass|synth bass|synth bass|violin|viola|cello|double bass,bowed bass|tremolo strings,strings
-pizzicato strings,plucked strings|harp|timpani|strings,string section,string ensemble
-strings,slow strings,string section|synth strings,strings|synth strings,strings|choir,choir voices
-voices,vocal oohs|synth voice,synth choir|orchestra hits|trumpet|trombone|tuba|muted trumpet,trumpet
-French horn,horn|brass,brass section,horns|synth brass|synth brass|soprano saxophone,soprano sax,sax
-alto saxophone,alto sax,sax|tenor saxophone,tenor sax,sax|baritone saxophone,baritone sax,sax|oboe|English horn
-bassoon|clarinet|piccolo|flute|recorder|pan flute,panpipes|bottle blow,blown bottle|shakuhachi|whistle|ocarina
-synth lead|synth lead|synth lead|synth lead|synth lead|synth voice lead|synth lead|synth lead|synth pad|synth pad
-synth pad|synth pad|synth pad|synth pad|synth pad|synth pad|synth effects|synth effects|synth effects|synth effects
-synth effects|synth effects|synth effects|synth effects|sitar|banjo|shamisen|koto|kalimba,thumb piano|bagpipes
-fiddle|shanai|tinkle bells|agogo bells|steel drums,steel pans|woodblocks|taiko drum|tom-toms|synth drums
-reverse cymbal|fret noise|breath noise|sea shore|bird calls|telephone|helicopter|applause|gunshot"""
-PROGRAMS = [names.split(",") for names in PROGRAMS.replace("\n", "|").split("|")]
-PERCUSSION = {39: "handclaps", 54: "tambourine", 56: "cowbell", 60: "bongos", 61: "bongos", 62: "congas", 63: "congas",
-              64: "congas", 65: "timbales", 66: "timbales", 67: "agogo bells", 68: "agogo bells", 69: "cabasa",
-              70: "maracas", 73: "guiro", 74: "guiro", 75: "claves", 76: "woodblocks", 77: "woodblocks",
-              80: "triangle", 81: "triangle", 82: "shaker"}  # fmt: skip
+WORDING = json.loads((CORPUS / "mma" / "wording.json").read_text(encoding="utf-8"))
+PROGRAMS = [names.split(",") for names in " | ".join(WORDING["programs"]).split(" | ")]
+SYNONYMS = {names[0]: names for names in reversed(PROGRAMS)}
+PERCUSSION = {int(key): name for key, name in WORDING["percussion"].items()}
 KIT = {35, 36, 38, 40, 41, 42, 43, 44, 45, 46, 47, 48, 49, 50, 51, 53, 57, 59}
 
-SYNONYMS = {names[0]: names for names in reversed(PROGRAMS)}
 # Melody instruments (General MIDI program:lowest note:dB in TimGM6mb against the median), and which are idiomatic
 # for a broad family; every third melody takes any of them.
 LEADS = """0:62:-4 4:60:3 9:72:-10 10:72:0 11:60:5 12:60:-4 13:67:-11 15:60:-4 16:60:1 19:60:-1 21:60:1 22:62:2 24:55:0
@@ -175,6 +153,12 @@ def read_tracks(midi, end):
     tracks = []
     for track in midi.tracks[1:]:
         channel, program, now, notes, controls, sounding = None, 0, 0, defaultdict(list), [], defaultdict(list)
+
+        def close(pitch, stop, notes=notes, sounding=sounding):
+            start, velocity, voice = sounding[pitch].pop(0)
+            if start < min(stop, end):
+                notes[voice].append((start, min(stop, end) - start, pitch, velocity))
+
         for event in track:
             now += event.time
             if event.type == "program_change":
@@ -182,13 +166,14 @@ def read_tracks(midi, end):
             elif event.type == "control_change" and event.control in (7, 10, 11, 64, 91, 93):
                 controls.append((min(now, end), event.control, event.value))
             elif event.type in ("note_on", "note_off"):
-                channel = event.channel
-                if event.type == "note_on" and event.velocity:
+                channel, struck = event.channel, event.type == "note_on" and event.velocity
+                # a plucked string is struck again without a note-off in between
+                if sounding[event.note] and (not struck or track.name.startswith("Plectrum")):
+                    close(event.note, now)
+                if struck:
                     sounding[event.note].append((now, event.velocity, program))
-                elif sounding[event.note]:
-                    start, velocity, voice = sounding[event.note].pop(0)
-                    if start < end and now > start:
-                        notes[voice].append((start, min(now, end) - start, event.note, velocity))
+        for pitch in [pitch for pitch, left in sounding.items() for _ in left]:
+            close(pitch, end)
         for voice, played in notes.items():
             track_facts = {"name": track.name, "drum": channel == 9, "program": voice}
             tracks.append({**track_facts, "notes": sorted(played), "controls": controls})
@@ -299,6 +284,14 @@ def subdivision(tracks, pulse_ticks, metre):
     return "swing" if third > 1.5 * half and third > 0.04 * len(phases) else "straight"
 
 
+def longest_rest(tracks, end):
+    """The longest time in ticks in which no note sounds."""
+    rest, until = 0, 0
+    for start, length, *_ in sorted(note for track in tracks for note in track["notes"]):
+        rest, until = max(rest, start - until), max(until, start + length)
+    return max(rest, end - until)
+
+
 def make_clip(number, name, style, groove, work):
     """One clip: MIDI bytes and the true facts that captions are made of."""
     rng = random.Random(f"{SEED} {name} {number}")
@@ -337,12 +330,14 @@ def make_clip(number, name, style, groove, work):
         )
     elif draw < 0.30 and keep:
         tracks = [max(others, key=lambda t: sum(n[1] for n in t["notes"]))]
+    if longest_rest(tracks, end) * tick_seconds > MAX_REST:
+        tracks = others + bass + drums
     for track in tracks:
         roles = [role for role in REVOICE if track["program"] in role]
         if track in bass and rng.random() < 0.2:
             track["program"] = rng.choice(REVOICE_BASS)
         elif track in others and roles and rng.random() < 0.3:
-            track["program"] = rng.choice(roles[0])
+            track["program"] = rng.choice(roles[-1])
     lead = None
     if rng.random() < 2 / 3 or not [t for t in tracks if not t["drum"]]:
         taste = next((IDIOMATIC[b] for b in style["broad"] if b in IDIOMATIC), IDIOMATIC["ballad"])
@@ -372,20 +367,20 @@ def article(name):
     return name if name.endswith("s") and not name.endswith("bass") else f"a {name}"
 
 
-def slots(rng, style, facts, wording):
+def slots(rng, style, facts):
     """Every slot of the templates that is true of this clip, in one random wording."""
-    slow, fast = wording["slow_below_fast_from"][facts["metre"]]
+    slow, fast = WORDING["slow_below_fast_from"][facts["metre"]]
     pace = "slow" if facts["bpm"] < slow else "mid" if facts["bpm"] < fast else "fast"
     say = {}
     for name in facts["instruments"]:
         free = [word for word in SYNONYMS.get(name, [name]) if word not in say.values()] or [name]
         say[name] = rng.choice([free[0], *free])
-    never = wording["never_minor"].split() if facts["mode"] == "minor" else []
+    never = WORDING["never_minor"].split() if facts["mode"] == "minor" else []
     moods = [mood for mood in style["characters"] if mood not in never]
-    first, second = rng.sample(sorted({*moods, *wording["moods"][f"{facts['mode']} {pace}"].split()}), 2)
-    genre, noun = rng.choice(style["genres"]), rng.choice(wording["nouns"])
+    first, second = rng.sample(sorted({*moods, *WORDING["moods"][f"{facts['mode']} {pace}"].split()}), 2)
+    genre, noun = rng.choice(style["genres"]), rng.choice(WORDING["nouns"])
     broad = rng.choice([b for b in style["broad"] if b.lower() not in genre.lower()] or [""])
-    countable = wording["countable"].split()
+    countable = WORDING["countable"].split()
     tune, broad_tune = (f"{x} {noun}" if x and x.split()[-1] not in countable else x for x in (genre, broad))
     drums = rng.choice(["drums", "drum kit", "a drum beat"]) if facts["drums"] else None
     chordal = [name for name in facts["pitched"] if not re.search(r"\bbass\b|tuba", name)]
@@ -395,14 +390,14 @@ def slots(rng, style, facts, wording):
     rhythm = [say[name] for name in facts["percussion"]][:1] + (["drums"] if drums else [])
     everyone = [say[name] for name in facts["pitched"]][: rng.randint(2, 4)]
     tonic, lead = facts["key"].split()[0], say.get(facts["melody"])
-    uses = [use for family in [style["broad"][0], *style["genres"]] for use in wording["uses"].get(family, [])]
+    uses = [use for family in [style["broad"][0], *style["genres"]] for use in WORDING["uses"].get(family, [])]
     alone = len(facts["pitched"]) == 1 and not facts["percussive"]
     have = {
-        **{"mood": first, "mood2": second, "genre": genre, "broad": wording["broad_nouns"].get(broad, broad)},
+        **{"mood": first, "mood2": second, "genre": genre, "broad": WORDING["broad_nouns"].get(broad, broad)},
         **{"tune": tune, "broad_tune": broad_tune.replace("retro", "old-fashioned"), "noun": noun},
-        **{"tempo": rng.choice(wording["tempo"][pace]), "tempo_word": wording["tempo_word"][pace]},
-        **{"bpm": str(facts["bpm"]), "pace": rng.choice([*wording["pace"][pace], f"at about {facts['bpm']} bpm"])},
-        **{"pace_bpm": f"at {facts['bpm']} bpm", "metre": rng.choice(wording["metre"][facts["metre"]])},
+        **{"tempo": rng.choice(WORDING["tempo"][pace]), "tempo_word": WORDING["tempo_word"][pace]},
+        **{"bpm": str(facts["bpm"]), "pace": rng.choice([*WORDING["pace"][pace], f"at about {facts['bpm']} bpm"])},
+        **{"pace_bpm": f"at {facts['bpm']} bpm", "metre": rng.choice(WORDING["metre"][facts["metre"]])},
         **{"metre_tag": facts["metre"], "mode_tag": f"{facts['mode']} key", "use": rng.choice(uses) if uses else None},
         "key": rng.choice([f"in {tonic} {facts['mode']}", f"in a {facts['mode']} key"]),
         "feel": "swinging" if facts["feel"] == "swing" else None,
@@ -425,17 +420,17 @@ def slots(rng, style, facts, wording):
     return have | {name.capitalize(): value[0].upper() + value[1:] for name, value in have.items()}
 
 
-def make_captions(rng, style, facts, wording, used):
+def make_captions(rng, style, facts, used):
     """2-5 captions of different kinds: at least one names the genre and one an instrument; no sentence used before."""
     count = rng.choices((2, 3, 4, 5), (2, 4, 4, 2))[0]
-    tempo_words = re.compile("|".join(word for words in wording["tempo"].values() for word in words), re.I)
+    tempo_words = re.compile("|".join(word for words in WORDING["tempo"].values() for word in words), re.I)
     for _ in range(500):
-        captions, kinds = [], dict(wording["kinds"])
+        captions, kinds = [], dict(WORDING["kinds"])
         while kinds and len(captions) < count:
             kind = rng.choices(list(kinds), list(kinds.values()))[0]
             del kinds[kind]
-            have = slots(rng, style, facts, wording)
-            fitting = [t for t in wording["templates"][kind] if set(re.findall(r"{(\w+)}", t)) <= set(have)]
+            have = slots(rng, style, facts)
+            fitting = [t for t in WORDING["templates"][kind] if set(re.findall(r"{(\w+)}", t)) <= set(have)]
             if fitting:
                 text = rng.choice(fitting).format(**have)
                 text = re.sub(r"\b([Aa]) (?=[aeioAEIO]|u[nprs]|R&B|8|eight)", r"\1n ", text)
@@ -463,7 +458,6 @@ def main():
     args.work.mkdir(parents=True, exist_ok=True)
     styles = read_styles(args.stdlib)
     splits = assign_splits(styles)
-    wording = json.loads((CORPUS / "mma" / "wording.json").read_text(encoding="utf-8"))
     rows, used, archive = [], set(), BytesIO()
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as out:
         for name, style in styles.items():
@@ -472,7 +466,7 @@ def main():
                 clip_id, groove = f"mma-{len(rows):06d}", grooves[i % len(grooves)]
                 data, facts = make_clip(i, name, style, groove, args.work)
                 out.writestr(zipfile.ZipInfo(f"{clip_id}.mid"), data, zipfile.ZIP_DEFLATED)
-                captions = make_captions(random.Random(f"{SEED} {clip_id}"), style, facts, wording, used)
+                captions = make_captions(random.Random(f"{SEED} {clip_id}"), style, facts, used)
                 row = {"id": clip_id, "path": f"{splits[name]}/{clip_id}.flac", "captions": captions, "source": "mma"}
                 row |= {"title": f"{groove} in {facts['key']}, {facts['bpm']} bpm", "licence": LICENCE}
                 row |= {"artist": "MMA (Bob van der Poel)", "caption_source": "metadata", "split": splits[name]}

@@ -17,8 +17,10 @@ import importlib.util
 import io
 import json
 import os
+import re
 import zipfile
 from pathlib import Path
+from random import Random
 
 import librosa
 import numpy as np
@@ -35,6 +37,20 @@ LEVEL = -20.0  # dBFS, RMS of a clip
 PEAK = 0.9  # full scale is 1; leaves room for the codec's overshoot
 HIGH_PASS = scipy.signal.butter(2, 25, "highpass", fs=RATE, output="sos")  # two tracks drift below hearing
 SOURCE = "produced"
+LICENCES = {
+    "CC-BY-SA-3.0": "https://creativecommons.org/licenses/by-sa/3.0/",
+    "CC-BY-3.0": "https://creativecommons.org/licenses/by/3.0/",
+    "MIT": "LICENSE.md#mit",
+    "Public domain": "LICENSE.md#public-domain",
+}
+ATTRIBUTION_HEAD = """# Attribution
+
+Written by `corpus/make_produced.py` from `tracks.csv`. Files `produced-<number>-<letter>.opus` come from track <number>.
+Changes made to every track: excerpts of 20.2 s starting at the stated seconds, stems (where two files are named) and
+channels mixed to mono, high-passed at 25 Hz, resampled to 16 kHz, level set, 5 ms fades at the cuts, encoded as Opus.
+
+| Track | Title | Artist | Licence | Debian package and path in it | Source | Excerpts at (s) |
+|---|---|---|---|---|---|---|"""
 
 
 def read_csv(path):
@@ -180,6 +196,234 @@ def tag(module_path, wheel):
     write_atomically(PRODUCED / "pseudo_tags.json", "{\n" + ",\n".join(lines) + "\n}\n")
 
 
+# Stage 3: captions
+
+# word for a caption: kind, then the tags (vocabulary:tag) of which one must reach its score. The scores lie between the
+# 75th and the 97th percentile of the tag over the clips: some tags fire everywhere, some never. No claim about voices
+# but a choir: the scores for singing stay far too low on this music.
+WORDS = {
+    "metal": ("genre", "MSD:metal 0.3", "MTT:metal 0.3"),
+    "rock": ("genre", "MTT:rock 0.3", "MSD:rock 0.22"),
+    "techno": ("genre", "MTT:techno 0.55"),
+    "dance": ("genre", "MSD:dance 0.14"),
+    "jazz": ("genre", "MSD:jazz 0.25"),
+    "folk": ("genre", "MSD:folk 0.13"),
+    "classical": ("genre", "MTT:classical 0.25"),
+    "chillout": ("genre", "MSD:chillout 0.2"),
+    "ambient": ("genre", "MSD:ambient 0.3", "MTT:ambient 0.3"),
+    "electronic": ("genre", "MSD:electronic 0.36", "MTT:electronic 0.36"),
+    "guitar": ("part", "MTT:guitar 0.24"),
+    "drums": ("part", "MTT:drums 0.32"),
+    "synthesizers": ("part", "MTT:synth 0.27"),
+    "strings": ("part", "MTT:strings 0.18"),
+    "violin": ("part", "MTT:violin 0.18"),
+    "flute": ("part", "MTT:flute 0.2"),
+    "piano": ("part", "MTT:piano 0.16"),
+    "harpsichord": ("part", "MTT:harpsichord 0.12"),
+    "a choir": ("part", "MTT:choir 0.4"),
+    "a steady beat": ("part", "MTT:beat 0.3"),
+    "slow": ("mood", "MTT:slow 0.26"),
+    "fast": ("mood", "MTT:fast 0.27"),
+    "quiet": ("mood", "MTT:quiet 0.12"),
+    "soft": ("mood", "MTT:soft 0.1"),
+    "loud": ("mood", "MTT:loud 0.1"),
+    "strange": ("mood", "MTT:weird 0.1"),
+    "experimental": ("mood", "MSD:experimental 0.16"),
+    "Indian-tinged": ("mood", "MTT:indian 0.15"),
+}
+GENRES = {"death metal", "metal", "electronic"}  # the styles in `tracks.csv` that are genres, stated by the packages
+OPPOSITES = [("slow", "fast"), ("quiet", "loud"), ("soft", "loud"), ("slow", "busy"), ("soft", "percussive")]
+OPPOSITES += [("quiet", "percussive"), ("drums", "sustained")]
+OPPOSITES += [("a steady beat", "sustained"), ("sparse", "fast"), ("sustained", "percussive"), ("slow", "techno")]
+NOUNS = "experimental folk electronic chillout ambient dance techno classical jazz rock metal".split()  # as last word
+TEMPLATES = [
+    "{mood} {genre} with {parts}",
+    "{genre}, {mood}, {parts}",
+    "{parts}, {mood} {genre}",
+    "{mood} {genre} {music}",
+    "{mood} {genre} {music}, {sound}",
+    "{Mood} {genre} {music} with {parts}.",
+    "A {mood} {genre} piece with {parts}.",
+    "A {mood} piece of {genre} built on {parts}, {sound}.",
+    "{Genre} with {parts}; the sound is {sound}.",
+    "{Parts} carry this {mood} {genre} passage.",
+    "{Genre} {music} at {tempo} with {parts}.",
+    "{mood} {genre}, {tempo}",
+    "{Mood} {genre} at {tempo}, {sound}.",
+    "{Mood} {genre} {music} for {scene}.",
+    "background music for {scene}, {mood} {genre}",
+    "Game music for {scene}: {mood} {genre} with {parts}.",
+    "{genre} {music} for {scene} with {parts}",
+]
+
+
+def measure(samples):
+    """What the signal itself tells: timbre, percussiveness, density and, where it is clear, the tempo."""
+    hop = 512
+    mel = librosa.feature.melspectrogram(y=samples, sr=RATE, n_fft=1024, hop_length=hop, n_mels=64)
+    harmonic, percussive = librosa.decompose.hpss(mel, power=2.0, kernel_size=(17, 13))
+    onset = librosa.onset.onset_strength(S=librosa.power_to_db(mel), sr=RATE)
+    hits = librosa.onset.onset_detect(onset_envelope=onset, sr=RATE, hop_length=hop)
+    amplitude = np.sqrt(mel).sum(1)
+    frequency = np.log2(np.maximum(librosa.mel_frequencies(64, fmax=RATE / 2), 60))
+    pulse = librosa.autocorrelate(onset - onset.mean())
+    lags = np.arange(60 * RATE // (hop * 180), 60 * RATE // (hop * 60) + 1)  # 180 to 60 beats a minute
+    lag = lags[pulse[lags].argmax()]
+    left, middle, right = pulse[lag - 1 : lag + 2]
+    exact = lag + 0.5 * (left - right) / (left - 2 * middle + right)  # the peak between the bins
+    other = float(librosa.feature.tempo(onset_envelope=onset, sr=RATE, hop_length=hop)[0])
+    tempo = 60 * RATE / (hop * exact)
+    agreed = abs(other * lag * hop / (60 * RATE) - 1) < 0.04 and middle > 0.45 * pulse[0]
+    return {
+        "tempo": round(float(tempo)) if agreed else None,  # beats a minute
+        "percussive": float(percussive.sum() / (percussive.sum() + harmonic.sum())),  # share of the energy
+        "brightness": float(2 ** (amplitude @ frequency / amplitude.sum())),  # hertz, centre of the log spectrum
+        "onsets": len(hits) * RATE / len(samples),  # per second
+        "level": float((10 * np.log10(mel.sum(0) + 1e-9)).std()),  # dB, spread over time
+    }
+
+
+def describe(track, tags, facts, limits):
+    """The words that are true of a clip, by kind, and the pseudo-tags they come from."""
+    words, kept = {"genre": [], "part": [], "mood": [], "sound": []}, {}
+    for word, (kind, *rules) in WORDS.items():
+        for rule in rules:
+            tag, score = rule.rsplit(" ", 1)
+            if tags[tag] >= float(score):
+                kept[tag] = tags[tag]
+                words[kind] += [word] if word not in words[kind] else []
+    if track["style"] in GENRES:
+        words["genre"] = [track["style"]] + [word for word in words["genre"] if word not in track["style"]]
+    elif not words["genre"]:
+        words["genre"] = ["soundtrack"]  # all of these packages are games
+    if track["stem"] or {"rock", "metal"} & set(words["genre"]):
+        words["part"] = [word for word in words["part"] if word != "guitar"]
+        if track["stem"] or tags["MTT:guitar"] >= 0.2:
+            words["part"].insert(0, "electric guitar")  # with `stem` a fact: one of the two files is the guitar
+    low, high = limits
+    beat = max(tags["MTT:drums"], tags["MTT:beat"])
+    checks = {
+        "dark": facts["brightness"] < low["brightness"],
+        "bright": facts["brightness"] > high["brightness"],
+        "sparse": facts["onsets"] < low["onsets"],
+        "busy": facts["onsets"] > high["onsets"],
+        "percussive": facts["percussive"] > high["percussive"],
+        "sustained": facts["percussive"] < low["percussive"] and beat < 0.15,
+        "uneven in level": facts["level"] > high["level"],
+        "even in level": facts["level"] < low["level"],
+    }
+    words["sound"] = [word for word, true in checks.items() if true]
+    words["mood"] = [word for word in ("dark", "bright", "sparse", "busy", "percussive") if checks[word]] + words[
+        "mood"
+    ]
+    for first, second in OPPOSITES:
+        if any(first in some for some in words.values()):
+            for kind, some in words.items():
+                words[kind] = [word for word in some if word != second]
+    if track["style"] and track["style"] not in GENRES:
+        words["mood"].insert(0, track["style"])
+    tempo = facts["tempo"]
+    steady = tempo and max(beat, facts["percussive"]) > 0.2
+    clash = tempo and (("slow" in words["mood"] and tempo > 110) or ("fast" in words["mood"] and tempo < 100))
+    words["tempo"] = (
+        [f"{how} {5 * round(tempo / 5)} BPM" for how in ("about", "around")] if steady and not clash else []
+    )
+    words["scene"] = [track["scene"]] if track["scene"] else []
+    return words, kept
+
+
+def listing(words):
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
+
+def write_captions(random, words, used):
+    """Four captions from templates whose every slot can be filled; none occurs twice in the corpus."""
+    captions, left = [], list(TEMPLATES)
+    for _ in range(1000):
+        template = random.choice(left)
+        genres = random.sample(words["genre"][:3], min(len(words["genre"]), random.choice([1, 1, 2])))
+        genre = " ".join(sorted(genres, key=lambda word: NOUNS.index(word) if word in NOUNS else 0))
+        moods = random.sample(words["mood"], min(len(words["mood"]), random.choice([1, 2])))
+        parts = random.sample(words["part"], min(len(words["part"]), random.choice([2, 3])))
+        sounds = [word for word in words["sound"] if word not in moods][:2]
+        slots = {
+            "genre": genre,
+            "mood": ", ".join(moods),
+            "parts": listing(parts),
+            "sound": listing(sounds) if sounds else "",
+        }
+        slots |= {kind: random.choice(words[kind]) if words[kind] else "" for kind in ("tempo", "scene")}
+        slots |= {key.capitalize(): slots[key][:1].upper() + slots[key][1:] for key in ("genre", "mood", "parts")}
+        slots["music"] = random.choice(["music", "track"])
+        if all(slots[name] for name in re.findall(r"{(\w+)}", template)):
+            text = re.sub(r"\b([Aa]) (?=[aeiouAEIO])", r"\1n ", template.format(**slots))
+            text = re.sub(r"\b(electronic|classical|soundtrack)(?=[,;.]| with| at|$)", r"\1 music", text, flags=re.I)
+            if text.lower() not in used:
+                used.add(text.lower())
+                left.remove(template)
+                captions.append(text)
+        if len(captions) == 4:
+            break
+    return captions
+
+
+def assign_splits(tracks):
+    """Track number -> split, by family: about 78 / 11 / 11 %, every game in its own proportion."""
+    games = {}
+    for track in tracks:
+        games.setdefault(track["package"].split("-")[0], set()).add(track["family"])
+    splits = {}
+    for families in games.values():
+        order = sorted(families, key=unit_hash)
+        test = max(1, round(0.11 * len(order)))
+        validation = round(0.11 * len(order))
+        for rank, family in enumerate(order):
+            splits[family] = "test" if rank < test else "validation" if rank < test + validation else "train"
+    return splits
+
+
+def caption(tracks):
+    teacher = json.loads((PRODUCED / "pseudo_tags.json").read_text(encoding="utf-8"))
+    clips = read_csv(PRODUCED / "clips.csv")
+    facts = {
+        clip["id"]: measure(soundfile.read(PRODUCED / f"{clip['id']}.opus", dtype="float32")[0]) for clip in clips
+    }
+    keys = ("percussive", "brightness", "onsets", "level")
+    limits = [{key: np.percentile([fact[key] for fact in facts.values()], q) for key in keys} for q in (20, 80)]
+    by_number, splits, rows, used = {track["number"]: track for track in tracks}, assign_splits(tracks), [], set()
+    for clip in clips:
+        name, track = clip["id"], by_number[clip["track"]]
+        scores = teacher["clips"][name].items()
+        tags = {
+            f"{key}:{tag}": score for key, row in scores for tag, score in zip(teacher["tags"][key], row, strict=True)
+        }
+        words, kept = describe(track, tags, facts[name], limits)
+        split = splits[track["family"]]
+        row = {"id": name, "path": f"{split}/{name}.opus", "captions": write_captions(Random(name), words, used)}
+        row |= {"source": SOURCE} | {key: track[key] for key in ("title", "artist", "licence")}
+        row |= {"caption_source": "pseudo", "split": split, "family": track["family"], "package": track["package"]}
+        rows.append(row | {"tags": kept})
+    target = HERE / "captions.jsonl"
+    if target.exists():
+        others = [json.loads(line) for line in target.read_text(encoding="utf-8").splitlines()]
+        rows += [row for row in others if row["source"] != SOURCE]
+    rows.sort(key=lambda row: row["id"])
+    write_atomically(target, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+
+def attribute(tracks):
+    """Writes `produced/ATTRIBUTION.md`: one line per track."""
+    lines = [ATTRIBUTION_HEAD]
+    clips = read_csv(PRODUCED / "clips.csv")
+    for track in tracks:
+        starts = [f"{float(clip['start_s']):.1f}" for clip in clips if clip["track"] == track["number"]]
+        licence = f"[{track['licence']}]({LICENCES[track['licence']]})"
+        path = track["path"].replace("!", ", ") + (f" + {Path(track['stem']).name}" if track["stem"] else "")
+        fields = [track["number"], track["title"], track["artist"], licence, f"{track['package']}: {path}"]
+        lines.append("| " + " | ".join([*fields, f"<{track['url']}>", ", ".join(starts)]) + " |")
+    write_atomically(PRODUCED / "ATTRIBUTION.md", "\n".join(lines) + "\n")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--packages", type=Path, metavar="PKG", help="folder with one unpacked package per sub-folder")
@@ -190,6 +434,8 @@ def main():
         cut(arguments.packages, tracks)
     if arguments.teacher:
         tag(*arguments.teacher)
+    caption(tracks)
+    attribute(tracks)
 
 
 if __name__ == "__main__":

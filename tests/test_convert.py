@@ -73,31 +73,55 @@ def test_text_tower_is_clip(reference):
     assert torch.equal(norm.weight, reference.state["textual_head.transformer.norm_out.weight"])
 
 
+# The first convolution sees decibels around -80 and a batch norm follows that removes what most of its weights do: a
+# rounding in float32 flips ReLUs over whole regions of silence. Its gradient is determined to about 1e-2 only: the
+# reference's own, on the average file, is 1e-2 away from the same step in float64. See `test_first_gradient_in_float64`.
+ILL_CONDITIONED = {"audio_backbone.conv1.weight": 2e-2}
+
+
+def training_gradients(reference, model):
+    """Yields name, our gradient and the reference's."""
+    parameters = dict(model.named_parameters())
+    for key, expected in reference.out.items():
+        name = key.removeprefix("train.grad.")
+        if "to_qkv" in name:
+            prefix = "text_model.encoder.layers.0.self_attn."
+            yield (
+                name,
+                torch.cat([parameters[f"{prefix}{projection}_proj.weight"].grad for projection in "qkv"]),
+                expected,
+            )
+        elif name != key:
+            (converted,) = convert_state_dict({name: expected}, model.config)
+            yield name, parameters[converted].grad, expected
+
+
 def test_training_step(reference):
     model = convert_checkpoint(reference.state, reference.config).train()
     loss = model(**reference.inputs, return_loss=True).loss
     loss.backward()
     assert abs(loss.item() - reference.out["train.loss_clip"]) < 1e-5
 
-    parameters, buffers = dict(model.named_parameters()), dict(model.named_buffers())
-    compared = 0
+    gradients = list(training_gradients(reference, model))
+    assert len(gradients) == 7
+    for name, actual, expected in gradients:
+        assert relative_error(actual, expected) < ILL_CONDITIONED.get(name, 1e-3), name
+
+    buffers = dict(model.named_buffers())
     for key, expected in reference.out.items():
-        if key.startswith("train.grad."):
-            name = key.removeprefix("train.grad.")
-            if "to_qkv" in name:
-                prefix = "text_model.encoder.layers.0.self_attn."
-                actual = torch.cat([parameters[f"{prefix}{projection}_proj.weight"].grad for projection in "qkv"])
-            else:
-                (converted,) = convert_state_dict({name: expected}, model.config)
-                actual = parameters[converted].grad
-            assert relative_error(actual, expected) < 1e-3, name
-        elif key.startswith("train.buffer."):
+        if key.startswith("train.buffer."):
             (converted,) = convert_state_dict({key.removeprefix("train.buffer."): expected}, model.config)
-            assert relative_error(buffers[converted], expected) < 1e-4, key
-        else:
-            continue
-        compared += 1
-    assert compared >= 7
+            assert relative_error(buffers[converted], expected) < 1e-5, key
+
+
+def test_first_gradient_in_float64():
+    reference = Reference("attention")
+    model = reference.model.train()
+    spectrogram = model.audio_model.log_mel(reference.inputs["input_values"]).double()
+    model.double().audio_model.log_mel.forward = lambda input_values: spectrogram
+    model(**reference.inputs, return_loss=True).loss.backward()
+    for name, actual, expected in training_gradients(reference, model):
+        assert relative_error(actual.float(), expected) < 1e-3, name
 
 
 def test_converted_folder_loads(reference, tmp_path):

@@ -5,6 +5,7 @@ import struct
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -101,7 +102,7 @@ def test_every_form_of_the_same_audio_gives_the_same_windows(extractor, tmp_path
 
     class Decoder:  # what of torchcodec's AudioDecoder is used; torchcodec needs FFmpeg
         def get_all_samples(self):
-            return type("AudioSamples", (), {"data": torch.from_numpy(array.copy()), "sample_rate": 44100})()
+            return SimpleNamespace(data=torch.from_numpy(array.copy()), sample_rate=44100)
 
     stated = [path, str(path), path.read_bytes(), {"path": str(path), "bytes": None}, Decoder()]
     stated += [{"path": "gone.wav", "bytes": path.read_bytes()}, {"array": array, "sampling_rate": 44100}]
@@ -198,7 +199,8 @@ def test_mp3_without_a_length_is_read_to_its_end(tmp_path, rate, id3):
 def damaged(kind, tmp_path):
     path = write(tmp_path / f"{kind}.flac", music(1, 8000), 8000)
     data = path.read_bytes()
-    path.write_bytes({"noise": b"noise" * 99, "cut": data[: len(data) // 2], "nothing": b""}[kind])
+    piped = data[:21] + bytes([data[21] & 0xF0]) + bytes(4) + data[26:]  # as encoders write to a pipe: length unknown
+    path.write_bytes({"piped": piped, "noise": b"noise" * 99, "cut": data[: len(data) // 2], "nothing": b""}[kind])
     return path
 
 
@@ -239,6 +241,7 @@ BAD_AUDIO = {
     "url": (lambda _: "https://a.b/c.wav", None, "is a URL: download it"),
     "not audio": (lambda tmp: damaged("noise", tmp), None, "noise.flac cannot be decoded"),
     "cut off": (lambda tmp: damaged("cut", tmp), None, "cut.flac is damaged: decoding fails at 0.00 s"),
+    "no length": (lambda tmp: damaged("piped", tmp), None, "piped.flac is damaged, or does not state its length"),
     "zero bytes": (lambda tmp: damaged("nothing", tmp), None, "nothing.flac cannot be decoded"),
     "bad bytes": (lambda _: b"RIFF", None, "a file of 4 bytes cannot be decoded"),
 }
@@ -280,6 +283,26 @@ def test_bad_calls_are_refused(extractor, processor, tmp_path):
     ):
         with pytest.raises(ValueError, match=message):
             call()
+
+
+def test_other_containers_are_decoded_by_torchcodec_where_it_works(extractor, monkeypatch):
+    """With a stand-in for torchcodec, which needs FFmpeg's shared libraries."""
+
+    class AudioDecoder:
+        def __init__(self, source):
+            if source != b"a container":
+                raise RuntimeError("no audio stream")
+
+        def get_all_samples(self):
+            return SimpleNamespace(data=torch.full((2, 44100), 0.5), sample_rate=44100)
+
+    monkeypatch.setattr("processing_muscall.is_torchcodec_usable", lambda decode: True)
+    monkeypatch.setitem(sys.modules, "torchcodec", SimpleNamespace())
+    monkeypatch.setitem(sys.modules, "torchcodec.decoders", SimpleNamespace(AudioDecoder=AudioDecoder))
+    got = extractor(b"a container")
+    assert got["window_weights"].tolist() == [[1.0]] and got["input_values"][0, 0, 8000] == pytest.approx(0.5)
+    with pytest.raises(ValueError, match="neither by soundfile nor by torchcodec: no audio stream"):
+        extractor(b"noise")
 
 
 def test_processor_keeps_text_arguments_from_the_audio(processor, tmp_path):

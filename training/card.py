@@ -60,7 +60,9 @@ def write_card(output_dir: Path, results: dict):
     metrics = results["test"]
     keys = ("R@1", "R@5", "R@10", "MedR", "mean_rank", "MRR", "mAP@10")
     rows = [
-        f"| {direction.replace('_', ' ')} | " + " | ".join(f"{metrics[f'{direction}_{key}']:.3g}" for key in keys) + " |"
+        f"| {direction.replace('_', ' ')} | "
+        + " | ".join(f"{metrics[f'{direction}_{key}']:.3g}" for key in keys)
+        + " |"
         for direction in ("text_to_audio", "audio_to_text")
     ]
     card = CARD.format(

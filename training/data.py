@@ -4,13 +4,13 @@
 from pathlib import Path
 
 import numpy as np
+import pyarrow.compute as pc
 import torch
-from datasets import Audio, Dataset, DatasetDict, Features, List, Value, load_dataset
+from datasets import Audio, Dataset, DatasetDict, List, Value, load_dataset
 
 from processing_muscall import AudioReader
 
 
-FEATURES = Features({"path": Value("string"), "bytes": Value("binary"), "captions": List(Value("string"))})
 METADATA_FILES = ("metadata.jsonl", "metadata.csv")
 AUDIO_COLUMNS = ("audio", "file_name")  # in order of preference, where no column is named
 CAPTION_COLUMNS = ("captions", "caption", "text")
@@ -92,7 +92,8 @@ def _load_splits(dataset: str, name: str | None) -> tuple[dict[str, Dataset], di
                 for split, file in files.items()
             }
             return splits, {split: file.parent for split, file in files.items()}
-    return load_dataset(dataset, name), {}
+    splits = load_dataset(dataset, name)
+    return splits, dict.fromkeys(splits, path) if path.is_dir() else {}
 
 
 def _normalise(rows: Dataset, folder: Path | None, audio_column, caption_column, where: str) -> Dataset:
@@ -107,26 +108,32 @@ def _normalise(rows: Dataset, folder: Path | None, audio_column, caption_column,
         if not row or not all(isinstance(caption, str) and caption.strip() for caption in row):
             raise ValueError(
                 f"{where}, row {number}: `{caption_column}` must be a caption or a list of captions, none of them "
-                f"empty, got {rows[number][caption_column]!r:.80}"
+                f"empty, got {row!r:.80}"
             )
 
     rows = rows.select_columns([audio_column])
-    if rows.features[audio_column] != Value("string"):
-        rows = rows.cast_column(audio_column, Audio(decode=False)).flatten()  # decoding is ours, window by window
-        rows = rows.rename_columns({f"{audio_column}.path": "path", f"{audio_column}.bytes": "bytes"})
-    else:
-        rows = rows.rename_column(audio_column, "path")
-    has_bytes = "bytes" in rows.column_names and rows.data.column("bytes").null_count < len(rows)
-    if has_bytes:
-        return rows.add_column("captions", captions)
+    if rows.features[audio_column] == Value("large_string"):  # what pandas writes
+        rows = rows.cast_column(audio_column, Value("string"))
+    rows = rows.cast_column(audio_column, Audio(decode=False)).flatten()  # decoding is ours, window by window
+    rows = rows.rename_columns({f"{audio_column}.path": "path", f"{audio_column}.bytes": "bytes"})
 
-    captions_of = {}
-    for number, (path, row) in enumerate(zip(rows["path"], captions, strict=True)):
-        if not path:
+    # The rows of a track have one path, and audio of one size: on the Hub a path may be a bare name that others share.
+    sizes = pc.binary_length(rows.data.column("bytes")).to_pylist()
+    paths, first_rows, tracks = list(rows["path"]), [], {}
+    for number, (path, size, row) in enumerate(zip(paths, sizes, captions, strict=True)):
+        if not path and not size:
             raise ValueError(f"{where}, row {number}: `{audio_column}` has neither a path nor bytes")
-        captions_of.setdefault(str(folder / path) if folder else path, []).extend(row)
-    tracks = {"path": list(captions_of), "bytes": [None] * len(captions_of), "captions": list(captions_of.values())}
-    return Dataset.from_dict(tracks, features=FEATURES)
+        key = (path, size) if path else number
+        if key not in tracks:
+            tracks[key] = []
+            first_rows.append(number)
+        tracks[key].extend(row)
+    captions = dict(zip(first_rows, tracks.values(), strict=True))
+    if folder:
+        paths = [str(folder / path) if path and size is None else path for path, size in zip(paths, sizes, strict=True)]
+        rows = rows.remove_columns("path").add_column("path", paths, feature=Value("string"))
+    captions = [captions.get(number, []) for number in range(len(rows))]
+    return rows.add_column("captions", captions, feature=List(Value("string"))).select(first_rows)
 
 
 def _choose_column(rows: Dataset, column: str | None, candidates: tuple[str, ...], kind: str, where: str) -> str:
@@ -173,7 +180,7 @@ class TrainingWindows(torch.utils.data.Dataset):
                 window = self._read_window(track, random)
                 break
             except (ValueError, OSError) as error:
-                unreadable.append((index, str(error)))
+                unreadable.append((index, f"{track['path']}: {error}"))
                 if len(unreadable) > 100:
                     raise ValueError(f"100 random tracks in a row are unreadable, the last: {error}") from error
                 index = int(random.integers(len(self.tracks)))
@@ -195,9 +202,7 @@ class TrainingCollator:
         self.tokenizer = tokenizer
 
     def __call__(self, items: list[dict]) -> dict:
-        text = self.tokenizer(
-            [item["caption"] for item in items], padding=True, truncation=True, return_tensors="pt"
-        )
+        text = self.tokenizer([item["caption"] for item in items], padding=True, truncation=True, return_tensors="pt")
         return {
             "input_values": torch.from_numpy(np.stack([item["input_values"] for item in items])),
             **text,
