@@ -333,7 +333,7 @@ class MusCALLModel(MusCALLPreTrainedModel):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path, *model_args, output_loading_info=False, **kwargs):
-        """As [`PreTrainedModel.from_pretrained`], but a missing or extra tensor is an error, not a warning."""
+        """As [`PreTrainedModel.from_pretrained`], but a missing or extra tensor is an error."""
         model, info = super().from_pretrained(
             pretrained_model_name_or_path, *model_args, output_loading_info=True, **kwargs
         )
@@ -341,6 +341,10 @@ class MusCALLModel(MusCALLPreTrainedModel):
         if wrong:
             found = "; ".join(f"{name.replace('_', ' ')}: {', '.join(keys)}" for name, keys in wrong.items())
             raise ValueError(f"The checkpoint {pretrained_model_name_or_path} does not fit its configuration: {found}")
+        # A file's tensors lie at any address, and some CPU kernels round otherwise there: realigned, a loaded model
+        # gives the bits of the saved one.
+        for parameter in model.parameters():
+            parameter.data = parameter.data.clone()
         return (model, info) if output_loading_info else model
 
     @classmethod

@@ -239,8 +239,8 @@ def main(command_line: list[str] | None = None):
     global_batch_size = args.batch_size * accelerator.num_processes
     if len(corpus["train"]) < global_batch_size:
         raise ValueError(
-            f"The corpus has {len(corpus['train'])} training tracks, fewer than the batch of {global_batch_size} pairs "
-            f"({args.batch_size} on each of {accelerator.num_processes} processes): lower --batch_size."
+            f"The corpus has {len(corpus['train'])} training tracks, fewer than the batch of {global_batch_size} "
+            f"({args.batch_size} pairs on each of {accelerator.num_processes} processes): lower --batch_size."
         )
     validation = corpus["validation"].shuffle(seed=args.seed)
     validation = validation.select(range(min(len(validation), data_args.max_validation_tracks)))

@@ -4,7 +4,7 @@ A maintainer's tool; training only reads what it wrote. Needs `pip install sound
 
     # 1. cut: PKG/<package>/ is what `apt-get download <package> && dpkg -x <package>_*.deb PKG/<package>` unpacked
     python corpus/make_produced.py --packages PKG
-    # 2. tag: a module with `Musicnn(wheel_dir, name)(samples)` and the unpacked `musicnn` wheel, the pseudo-tag teacher
+    # 2. tag: a module with `Musicnn(wheel_dir, name)(samples)` and the unpacked `musicnn` wheel, the teacher
     python corpus/make_produced.py --teacher musicnn_torch.py WHEEL_DIR
     # 3. caption: always runs, from the clips, `produced/tracks.csv` and `produced/pseudo_tags.json`
     python corpus/make_produced.py
@@ -45,7 +45,7 @@ LICENCES = {
 }
 ATTRIBUTION_HEAD = """# Attribution
 
-Written by `corpus/make_produced.py` from `tracks.csv`. Files `produced-<number>-<letter>.opus` come from track <number>.
+Written by `corpus/make_produced.py` from `tracks.csv`. Files `produced-NUMBER-LETTER.opus` come from track NUMBER.
 Changes made to every track: excerpts of 20.2 s starting at the stated seconds, stems (where two files are named) and
 channels mixed to mono, high-passed at 25 Hz, resampled to 16 kHz, level set, 5 ms fades at the cuts, encoded as Opus.
 
@@ -185,7 +185,7 @@ def tag(module_path, wheel):
         }
         print("tagged", clip["id"], flush=True)
     note = (
-        "Pseudo-labels, not human annotation: mean tag scores (0 to 1) over 3 s patches of each clip by the music taggers "
+        "Pseudo-labels, not human annotation: mean tag scores (0 to 1) over 3 s patches of each clip by the taggers "
         "MSD_musicnn and MTT_musicnn of the PyPI wheel musicnn 0.1.0 (Jordi Pons, ISC licence; trained on the Million "
         "Song Dataset and MagnaTagATune), run on the shipped clips at 16 kHz."
     )
@@ -198,63 +198,97 @@ def tag(module_path, wheel):
 
 # Stage 3: captions
 
-# word for a caption: kind, then the tags (vocabulary:tag) of which one must reach its score. The scores lie between the
-# 75th and the 97th percentile of the tag over the clips: some tags fire everywhere, some never. No claim about voices
+# Word for a caption | kind | the tags (vocabulary:tag) of which one must reach its score. The scores lie between the
+# 60th and 97th percentiles of the tag over the clips: some tags fire everywhere, some never. No claim about voices
 # but a choir: the scores for singing stay far too low on this music.
-WORDS = {
-    "metal": ("genre", "MSD:metal 0.3", "MTT:metal 0.3"),
-    "rock": ("genre", "MTT:rock 0.3", "MSD:rock 0.22"),
-    "techno": ("genre", "MTT:techno 0.55"),
-    "dance": ("genre", "MSD:dance 0.14"),
-    "jazz": ("genre", "MSD:jazz 0.25"),
-    "folk": ("genre", "MSD:folk 0.13"),
-    "classical": ("genre", "MTT:classical 0.25"),
-    "chillout": ("genre", "MSD:chillout 0.2"),
-    "ambient": ("genre", "MSD:ambient 0.3", "MTT:ambient 0.3"),
-    "electronic": ("genre", "MSD:electronic 0.36", "MTT:electronic 0.36"),
-    "guitar": ("part", "MTT:guitar 0.24"),
-    "drums": ("part", "MTT:drums 0.32"),
-    "synthesizers": ("part", "MTT:synth 0.27"),
-    "strings": ("part", "MTT:strings 0.18"),
-    "violin": ("part", "MTT:violin 0.18"),
-    "flute": ("part", "MTT:flute 0.2"),
-    "piano": ("part", "MTT:piano 0.16"),
-    "harpsichord": ("part", "MTT:harpsichord 0.12"),
-    "a choir": ("part", "MTT:choir 0.4"),
-    "a steady beat": ("part", "MTT:beat 0.3"),
-    "slow": ("mood", "MTT:slow 0.26"),
-    "fast": ("mood", "MTT:fast 0.27"),
-    "quiet": ("mood", "MTT:quiet 0.12"),
-    "soft": ("mood", "MTT:soft 0.1"),
-    "loud": ("mood", "MTT:loud 0.1"),
-    "strange": ("mood", "MTT:weird 0.1"),
-    "experimental": ("mood", "MSD:experimental 0.16"),
-    "Indian-tinged": ("mood", "MTT:indian 0.15"),
-}
+WORDS = """
+metal|genre|MSD:metal 0.3|MTT:metal 0.3
+rock|genre|MTT:rock 0.3|MSD:rock 0.22
+techno|genre|MTT:techno 0.55
+dance|genre|MSD:dance 0.14
+jazz|genre|MSD:jazz 0.35
+folk|genre|MSD:folk 0.13
+classical|genre|MTT:classical 0.25
+chillout|genre|MSD:chillout 0.2
+ambient|genre|MSD:ambient 0.3|MTT:ambient 0.3
+electronic|genre|MSD:electronic 0.36|MTT:electronic 0.36
+guitar|part|MTT:guitar 0.24
+drums|part|MTT:drums 0.32
+synthesizers|part|MTT:synth 0.27
+strings|part|MTT:strings 0.18
+violin|part|MTT:violin 0.18
+flute|part|MTT:flute 0.2
+piano|part|MTT:piano 0.16
+harpsichord|part|MTT:harpsichord 0.12
+a choir|part|MTT:choir 0.4
+a steady beat|part|MTT:beat 0.3
+slow|mood|MTT:slow 0.26
+fast|mood|MTT:fast 0.27
+quiet|mood|MTT:quiet 0.12
+soft|mood|MTT:soft 0.1
+loud|mood|MTT:loud 0.1
+strange|mood|MTT:weird 0.1
+experimental|mood|MSD:experimental 0.16
+jazzy|mood|MSD:jazz 0.25
+Indian-tinged|mood|MTT:indian 0.15
+"""
+# The first word of a pair drives out the second.
+CLASHES = """slow,fast slow,busy slow,techno quiet,loud quiet,percussive soft,loud soft,percussive sparse,fast drums,sustained
+a_steady_beat,sustained sustained,percussive classical,jazz classical,jazzy flute,jazzy strings,jazzy jazz,jazzy
+techno,electronic busy,loud"""
 GENRES = {"death metal", "metal", "electronic"}  # the styles in `tracks.csv` that are genres, stated by the packages
-OPPOSITES = [("slow", "fast"), ("quiet", "loud"), ("soft", "loud"), ("slow", "busy"), ("soft", "percussive")]
-OPPOSITES += [("quiet", "percussive"), ("drums", "sustained")]
-OPPOSITES += [("a steady beat", "sustained"), ("sparse", "fast"), ("sustained", "percussive"), ("slow", "techno")]
-NOUNS = "experimental folk electronic chillout ambient dance techno classical jazz rock metal".split()  # as last word
-TEMPLATES = [
-    "{mood} {genre} with {parts}",
-    "{genre}, {mood}, {parts}",
-    "{parts}, {mood} {genre}",
-    "{mood} {genre} {music}",
-    "{mood} {genre} {music}, {sound}",
-    "{Mood} {genre} {music} with {parts}.",
-    "A {mood} {genre} piece with {parts}.",
-    "A {mood} piece of {genre} built on {parts}, {sound}.",
-    "{Genre} with {parts}; the sound is {sound}.",
-    "{Parts} carry this {mood} {genre} passage.",
-    "{Genre} {music} at {tempo} with {parts}.",
-    "{mood} {genre}, {tempo}",
-    "{Mood} {genre} at {tempo}, {sound}.",
-    "{Mood} {genre} {music} for {scene}.",
-    "background music for {scene}, {mood} {genre}",
-    "Game music for {scene}: {mood} {genre} with {parts}.",
-    "{genre} {music} for {scene} with {parts}",
-]
+NOUNS = [
+    "folk",
+    "ambient",
+    "chillout",
+    "electronic",
+    "dance",
+    "techno",
+    "jazz",
+    "rock",
+    "metal",
+]  # later words go last
+BARE = {"ambient", "techno", "jazz", "rock", "metal"}  # can stand without "music"
+SYNONYMS = {
+    "electronic": ["electronic", "synth-based electronic"],
+    "chillout": ["chillout", "downtempo"],
+    "ambient": ["ambient", "atmospheric ambient"],
+    "classical": ["classical", "classical-style"],
+    "soundtrack": ["soundtrack", "game soundtrack"],
+    "synthesizers": ["synthesizers", "synths", "synth sounds"],
+    "strings": ["strings", "string sounds"],
+    "a steady beat": ["a steady beat", "a regular beat"],
+    "electric guitar": ["electric guitar", "electric guitars"],
+    "drums": ["drums", "a drum part"],
+    "dark": ["dark", "deep", "low and dark"],
+    "bright": ["bright", "bright-sounding"],
+    "busy": ["busy", "dense"],
+    "sparse": ["sparse", "thinned-out"],
+    "sustained": ["sustained", "drawn-out"],
+    "uneven in level": ["shifting between loud and quiet", "with swells and drops in volume"],
+    "even in level": ["at one constant level", "unvarying in volume"],
+}
+TEMPLATES = """{mood} {noun} with {parts}
+{noun}, {mood}, {parts}
+{parts}, {mood} {noun}
+{noun} with {parts}, {tempo}
+{mood} {genre} {music}, {sound}
+{Mood} {genre} {music} with {parts}.
+A {mood} {genre} piece with {parts}, {sound}.
+A {mood} piece of {noun} built on {parts}.
+{Noun} with {parts}; the sound is {sound}.
+{Parts} in a {mood} {genre} piece.
+{Genre} {music} at {tempo} with {parts}.
+{mood} {noun}, {tempo}
+{Mood} {genre} {music} at {tempo}, {sound}.
+{Mood} {genre} {music} for {scene}.
+background music for {scene}, {mood} {noun}
+Game music for {scene}: {mood} {noun} with {parts}.
+{noun} for {scene} with {parts}
+{Noun} whose sound is {sound}.
+A {mood} {genre} piece, {sound}.
+{genre} {music}, {sound}, {tempo}
+{noun} for {scene}, {sound}""".splitlines()
 
 
 def measure(samples):
@@ -283,87 +317,91 @@ def measure(samples):
     }
 
 
-def describe(track, tags, facts, limits):
-    """The words that are true of a clip, by kind, and the pseudo-tags they come from."""
+def describe(track, tags, facts, ranks):
+    """The words that are true of a clip, by kind, and the pseudo-tags behind them.
+
+    `ranks`: for every measured fact the share of the clips that lie below this one.
+    """
     words, kept = {"genre": [], "part": [], "mood": [], "sound": []}, {}
-    for word, (kind, *rules) in WORDS.items():
-        for rule in rules:
-            tag, score = rule.rsplit(" ", 1)
+    for word, kind, *rules in (line.split("|") for line in WORDS.strip().splitlines()):
+        for tag, score in (rule.split() for rule in rules):
             if tags[tag] >= float(score):
                 kept[tag] = tags[tag]
-                words[kind] += [word] if word not in words[kind] else []
+                words[kind] += [] if word in words[kind] else [word]
     if track["style"] in GENRES:
         words["genre"] = [track["style"]] + [word for word in words["genre"] if word not in track["style"]]
-    elif not words["genre"]:
-        words["genre"] = ["soundtrack"]  # all of these packages are games
+    if "death metal" in words["genre"]:
+        words["genre"] = ["death metal"]
+    elif track["style"] and track["style"] not in GENRES:
+        words["mood"].insert(0, track["style"])
     if track["stem"] or {"rock", "metal"} & set(words["genre"]):
         words["part"] = [word for word in words["part"] if word != "guitar"]
         if track["stem"] or tags["MTT:guitar"] >= 0.2:
             words["part"].insert(0, "electric guitar")  # with `stem` a fact: one of the two files is the guitar
-    low, high = limits
     beat = max(tags["MTT:drums"], tags["MTT:beat"])
-    checks = {
-        "dark": facts["brightness"] < low["brightness"],
-        "bright": facts["brightness"] > high["brightness"],
-        "sparse": facts["onsets"] < low["onsets"],
-        "busy": facts["onsets"] > high["onsets"],
-        "percussive": facts["percussive"] > high["percussive"],
-        "sustained": facts["percussive"] < low["percussive"] and beat < 0.15,
-        "uneven in level": facts["level"] > high["level"],
-        "even in level": facts["level"] < low["level"],
-    }
-    words["sound"] = [word for word, true in checks.items() if true]
-    words["mood"] = [word for word in ("dark", "bright", "sparse", "busy", "percussive") if checks[word]] + words[
-        "mood"
-    ]
-    for first, second in OPPOSITES:
+    tempo = facts["tempo"] if max(beat, facts["percussive"]) > 0.2 else None
+    for limit, kind in ((0.2, "mood"), (0.35, "sound")):
+        checks = {
+            "dark": ranks["brightness"] < limit,
+            "bright": ranks["brightness"] > 1 - limit,
+            "sparse": ranks["onsets"] < limit,
+            "busy": ranks["onsets"] > 1 - limit,
+            "percussive": ranks["percussive"] > 1 - limit,
+            "sustained": ranks["percussive"] < limit and beat < 0.2,
+            "uneven in level": ranks["level"] > 1 - limit and kind == "sound",
+            "even in level": ranks["level"] < limit and kind == "sound",
+        }
+        words[kind] += [word for word, true in checks.items() if true]
+    for first, second in (pair.replace("_", " ").split(",") for pair in CLASHES.split()):
         if any(first in some for some in words.values()):
-            for kind, some in words.items():
-                words[kind] = [word for word in some if word != second]
-    if track["style"] and track["style"] not in GENRES:
-        words["mood"].insert(0, track["style"])
-    tempo = facts["tempo"]
-    steady = tempo and max(beat, facts["percussive"]) > 0.2
-    clash = tempo and (("slow" in words["mood"] and tempo > 110) or ("fast" in words["mood"] and tempo < 100))
+            words = {kind: [word for word in some if word != second] for kind, some in words.items()}
+    words["sound"] = words["sound"] or ["balanced"]
+    words["genre"] = words["genre"] or ["soundtrack"]  # all of these packages are games
+    if tempo and 85 <= tempo <= 120 and not {"slow", "fast"} & set(words["mood"]):
+        words["mood"].append("mid-tempo")
+    words["mood"] = words["mood"] or [word for word in words["sound"] if " " not in word]
+    clash = tempo and (("slow" in words["mood"] and tempo > 105) or ("fast" in words["mood"] and tempo < 100))
     words["tempo"] = (
-        [f"{how} {5 * round(tempo / 5)} BPM" for how in ("about", "around")] if steady and not clash else []
+        [f"{how} {5 * round(tempo / 5)} BPM" for how in ("about", "around")] if tempo and not clash else []
     )
     words["scene"] = [track["scene"]] if track["scene"] else []
     return words, kept
 
 
-def listing(words):
-    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
-
-
 def write_captions(random, words, used):
-    """Four captions from templates whose every slot can be filled; none occurs twice in the corpus."""
+    """Two to four captions from templates whose every slot can be filled; none occurs twice in the corpus."""
+
+    def some(kind, most):
+        chosen = random.sample(words[kind], min(len(words[kind]), random.randint(1, most)))
+        return [random.choice(SYNONYMS.get(word, [word])) for word in chosen]
+
+    def listing(items):
+        return " and ".join([", ".join(items[:-1]), items[-1]] if len(items) > 1 else items)
+
     captions, left = [], list(TEMPLATES)
-    for _ in range(1000):
+    for _ in range(2000):
         template = random.choice(left)
-        genres = random.sample(words["genre"][:3], min(len(words["genre"]), random.choice([1, 1, 2])))
-        genre = " ".join(sorted(genres, key=lambda word: NOUNS.index(word) if word in NOUNS else 0))
-        moods = random.sample(words["mood"], min(len(words["mood"]), random.choice([1, 2])))
-        parts = random.sample(words["part"], min(len(words["part"]), random.choice([2, 3])))
-        sounds = [word for word in words["sound"] if word not in moods][:2]
-        slots = {
-            "genre": genre,
-            "mood": ", ".join(moods),
-            "parts": listing(parts),
-            "sound": listing(sounds) if sounds else "",
-        }
+        genres = sorted(some("genre", 2), key=lambda word: NOUNS.index(word.split()[-1]) if word in NOUNS else -1)
+        genre = " ".join(genres[-2:])
+        moods = some("mood", 2)
+        slots = {"genre": genre, "mood": ", ".join(moods), "parts": listing(some("part", 3))}
+        slots["sound"] = listing([word for word in some("sound", 2) if word not in moods])
         slots |= {kind: random.choice(words[kind]) if words[kind] else "" for kind in ("tempo", "scene")}
-        slots |= {key.capitalize(): slots[key][:1].upper() + slots[key][1:] for key in ("genre", "mood", "parts")}
+        slots["noun"] = genre if genre.split()[-1] in BARE else genre + " music"
+        slots |= {
+            key.capitalize(): slots[key][:1].upper() + slots[key][1:] for key in ("genre", "mood", "parts", "noun")
+        }
         slots["music"] = random.choice(["music", "track"])
         if all(slots[name] for name in re.findall(r"{(\w+)}", template)):
-            text = re.sub(r"\b([Aa]) (?=[aeiouAEIO])", r"\1n ", template.format(**slots))
-            text = re.sub(r"\b(electronic|classical|soundtrack)(?=[,;.]| with| at|$)", r"\1 music", text, flags=re.I)
+            text = re.sub(r"\b([Aa]) (?=[aeiouAEIO])(?!un)", r"\1n ", template.format(**slots))
             if text.lower() not in used:
                 used.add(text.lower())
                 left.remove(template)
                 captions.append(text)
         if len(captions) == 4:
             break
+    if len(captions) < 2:
+        raise RuntimeError(f"too little is known for two captions: {words}")
     return captions
 
 
@@ -389,7 +427,6 @@ def caption(tracks):
         clip["id"]: measure(soundfile.read(PRODUCED / f"{clip['id']}.opus", dtype="float32")[0]) for clip in clips
     }
     keys = ("percussive", "brightness", "onsets", "level")
-    limits = [{key: np.percentile([fact[key] for fact in facts.values()], q) for key in keys} for q in (20, 80)]
     by_number, splits, rows, used = {track["number"]: track for track in tracks}, assign_splits(tracks), [], set()
     for clip in clips:
         name, track = clip["id"], by_number[clip["track"]]
@@ -397,7 +434,8 @@ def caption(tracks):
         tags = {
             f"{key}:{tag}": score for key, row in scores for tag, score in zip(teacher["tags"][key], row, strict=True)
         }
-        words, kept = describe(track, tags, facts[name], limits)
+        ranks = {key: np.mean([fact[key] < facts[name][key] for fact in facts.values()]) for key in keys}
+        words, kept = describe(track, tags, facts[name], ranks)
         split = splits[track["family"]]
         row = {"id": name, "path": f"{split}/{name}.opus", "captions": write_captions(Random(name), words, used)}
         row |= {"source": SOURCE} | {key: track[key] for key in ("title", "artist", "licence")}

@@ -51,7 +51,7 @@ neutrally. A random ranking has {chance:.1f} % R@10 from text to audio.
 {arguments}
 ```
 
-The weights are those of step {best_step}, the best by mean R@10 on the {num_validation} tracks of the validation split.
+The weights are those of step {best_step}, the best by mean R@10 on the {num_validation} validation tracks.
 """
 
 

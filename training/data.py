@@ -180,7 +180,8 @@ class TrainingWindows(torch.utils.data.Dataset):
                 window = self._read_window(track, random)
                 break
             except (ValueError, OSError) as error:
-                unreadable.append((index, f"{track['path']}: {error}"))
+                name = "" if track["bytes"] is None else f"{track['path'] or f'track {index}'}: "
+                unreadable.append((index, f"{name}{error}"))
                 if len(unreadable) > 100:
                     raise ValueError(f"100 random tracks in a row are unreadable, the last: {error}") from error
                 index = int(random.integers(len(self.tracks)))

@@ -1,0 +1,297 @@
+# Copyright 2026 The MusCALL repository authors. Licensed under the Apache License, Version 2.0.
+"""Corpora in every layout, and the windows and captions that training takes from them; on small real files."""
+
+import csv
+import json
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import soundfile
+import torch
+from datasets import Audio, Dataset, Features, Value
+from torch.utils.data import DataLoader
+from transformers import AutoTokenizer
+
+from training.data import TrainingCollator, TrainingWindows, load_corpus
+
+
+ROOT = Path(__file__).parents[1]
+RATE = 8000
+NUM_TRACKS = 10
+
+
+def write_ramp(path, index, seconds=1.0):
+    """A track whose samples say which track they are of, and where they are in it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    samples = index * 0.05 + 0.05 * np.arange(round(seconds * RATE)) / (10 * RATE)
+    soundfile.write(path, samples, RATE, subtype="FLOAT")
+    return samples.astype(np.float32)
+
+
+def write_table(path, rows):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".parquet":
+        path.unlink(missing_ok=True)
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    elif path.suffix == ".csv":
+        with path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, rows[0])
+            writer.writeheader()
+            writer.writerows(rows)
+    elif path.suffix == ".json":
+        path.write_text(json.dumps(rows))
+    else:
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def make_tracks(folder, column="file_name", numbers=range(NUM_TRACKS)):
+    for number in numbers:
+        write_ramp(folder / "clips" / f"{number}.wav", number)
+    return [{column: f"clips/{number}.wav", "caption": f"tone number {number}"} for number in numbers]
+
+
+def make_bytes(folder, numbers=range(NUM_TRACKS), paths=True):
+    rows = make_tracks(folder / "source", "audio", numbers)
+    for row in rows:
+        content = (folder / "source" / row["audio"]).read_bytes()
+        row["audio"] = {"bytes": content, "path": Path(row["audio"]).name if paths else None}
+    return rows
+
+
+def numbers_of(split):
+    return sorted(int(caption.split()[-1]) for captions in split["captions"] for caption in captions)
+
+
+def check(corpus, trains=8, others=1):
+    """Every caption once and with its own track, whatever the layout."""
+    assert [len(corpus[split]) for split in ("train", "validation", "test")] == [trains, others, others]
+    assert sorted(sum((numbers_of(split) for split in corpus.values()), [])) == list(range(trains + 2 * others))
+    for split in corpus.values():
+        windows = TrainingWindows(split, RATE, RATE // 2, seed=0)
+        for item in (windows[index] for index in range(len(split))):
+            assert item["unreadable"] == []
+            assert int(item["input_values"][0] / 0.05 + 1e-3) == int(item["caption"].split()[-1])
+
+
+@pytest.mark.parametrize("name", ["metadata.jsonl", "metadata.csv"])
+def test_folder_without_splits(tmp_path, name):
+    write_table(tmp_path / name, make_tracks(tmp_path))
+    corpus = load_corpus(str(tmp_path), seed=1)
+    check(corpus)
+    again = load_corpus(str(tmp_path), seed=1)
+    assert {split: numbers_of(rows) for split, rows in corpus.items()} == {
+        split: numbers_of(rows) for split, rows in again.items()
+    }
+    assert any(numbers_of(load_corpus(str(tmp_path), seed=seed)["test"]) != numbers_of(corpus["test"]) for seed in (2, 3))
+    assert [len(rows) for rows in load_corpus(str(tmp_path), holdout_fraction=0.2).values()] == [6, 2, 2]
+
+
+@pytest.mark.parametrize("validation", ["validation", "valid", "val", "dev"])
+def test_folder_per_split(tmp_path, validation):
+    for split, numbers in (("train", range(8)), (validation, [8]), ("test", [9])):
+        write_table(tmp_path / split / "metadata.jsonl", make_tracks(tmp_path / split, numbers=numbers))
+    corpus = load_corpus(str(tmp_path))
+    check(corpus)
+    assert (numbers_of(corpus["validation"]), numbers_of(corpus["test"])) == ([8], [9])
+
+
+@pytest.mark.parametrize("suffix", [".json", ".jsonl", ".csv", ".parquet"])
+def test_file_with_relative_paths(tmp_path, suffix):
+    check(load_corpus(str(write_table(tmp_path / f"corpus{suffix}", make_tracks(tmp_path, "audio")))))
+
+
+def test_pandas_parquet(tmp_path):
+    import pandas
+
+    pandas.DataFrame(make_tracks(tmp_path, "audio")).to_parquet(tmp_path / "corpus.parquet")
+    check(load_corpus(str(tmp_path / "corpus.parquet")))
+
+
+@pytest.mark.parametrize("paths", [True, False])
+@pytest.mark.parametrize("hub", [True, False])
+def test_parquet_of_bytes(tmp_path, hub, paths):
+    rows = make_bytes(tmp_path, paths=paths)
+    if hub:  # with the `Audio` feature in the file's metadata, as `push_to_hub` writes it
+        features = Features({"audio": {"bytes": Value("binary"), "path": Value("string")}, "caption": Value("string")})
+        dataset = Dataset.from_list(rows, features=features).cast_column("audio", Audio(decode=True))
+        dataset.to_parquet(tmp_path / "corpus.parquet")
+        assert b'"_type": "Audio"' in (tmp_path / "corpus.parquet").read_bytes()
+    else:
+        write_table(tmp_path / "corpus.parquet", rows)
+    check(load_corpus(str(tmp_path / "corpus.parquet")))
+
+
+def test_folder_of_shards(tmp_path):
+    for name, numbers in (("train-00000-of-00002", range(5)), ("train-00001-of-00002", range(5, 8)), ("test-0", [9])):
+        write_table(tmp_path / "data" / f"{name}.parquet", make_bytes(tmp_path / name, numbers))
+    write_table(tmp_path / "data" / "validation-00000-of-00001.parquet", make_bytes(tmp_path / "v", [8]))
+    check(load_corpus(str(tmp_path)))
+
+
+def test_shards_with_relative_paths(tmp_path, monkeypatch):
+    monkeypatch.chdir("/")
+    write_table(tmp_path / "data" / "train-00000-of-00001.parquet", make_tracks(tmp_path, "audio"))
+    check(load_corpus(str(tmp_path)))
+
+
+def test_several_captions(tmp_path):
+    rows = make_tracks(tmp_path, "audio", range(4))
+    as_lists = [{"audio": row["audio"], "captions": [row["caption"], "second"]} for row in rows]
+    as_rows = rows + [{"audio": row["audio"], "caption": "second"} for row in rows]
+    as_bytes = make_bytes(tmp_path, range(4))
+    as_bytes += [{"audio": row["audio"], "caption": "second"} for row in as_bytes]
+    for number, table in enumerate((as_lists, as_rows, as_bytes)):
+        corpus = load_corpus(str(write_table(tmp_path / f"{number}.parquet", table)))
+        assert [len(rows) for rows in corpus.values()] == [2, 1, 1]
+        captions = sorted(captions for rows in corpus.values() for captions in rows["captions"])
+        assert captions == [[f"tone number {index}", "second"] for index in range(4)]
+
+
+def test_other_audio_under_the_same_name_is_another_track(tmp_path):
+    rows = make_bytes(tmp_path, range(4))
+    write_ramp(tmp_path / "longer.wav", 4, seconds=2)
+    rows.append({"audio": {"bytes": (tmp_path / "longer.wav").read_bytes(), "path": "0.wav"}, "caption": "tone 4"})
+    check(load_corpus(str(write_table(tmp_path / "corpus.parquet", rows))), trains=3)
+
+
+def test_bytes_stay_on_disk(tmp_path):
+    size = 2**20
+    rows = [{"audio": {"bytes": bytes([n]) * size, "path": f"{n}.wav"}, "caption": f"tone {n}"} for n in range(30)]
+    rows += [{**rows[0], "caption": "second"}]
+    path = write_table(tmp_path / "corpus.parquet", rows)
+    del rows
+    load_corpus(str(path))  # the copy in the cache is made
+    allocated = pa.total_allocated_bytes()
+    tracemalloc.start()
+    corpus = load_corpus(str(path))
+    assert tracemalloc.get_traced_memory()[1] < 5 * size
+    tracemalloc.stop()
+    assert pa.total_allocated_bytes() - allocated < 5 * size
+    assert len(corpus["train"][0]["bytes"]) == size
+
+
+def test_columns(tmp_path):
+    rows = [{**row, "title": "Piece", "text": "wrong"} for row in make_tracks(tmp_path, "audio")]
+    check(load_corpus(str(write_table(tmp_path / "corpus.csv", rows))))  # audio and caption come before text
+    renamed = [{"sound": row["audio"], "wording": row["caption"], "caption": "wrong"} for row in rows]
+    path = str(write_table(tmp_path / "renamed.csv", renamed))
+    check(load_corpus(path, audio_column="sound", caption_column="wording"))
+    with pytest.raises(ValueError, match=r"no audio column \(audio, file_name\).* columns: sound, wording, caption.*--audio"):
+        load_corpus(path)
+    with pytest.raises(ValueError, match="no column `words`. Its columns: sound, wording, caption. .*--caption_column"):
+        load_corpus(path, audio_column="sound", caption_column="words")
+
+
+@pytest.mark.parametrize("caption", ["", "  ", None, [], ["good", ""], ["good", None]])
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+def test_empty_caption(tmp_path, suffix, caption):
+    rows = make_bytes(tmp_path) if suffix == ".parquet" else make_tracks(tmp_path, "audio")
+    if isinstance(caption, list):
+        rows = [{**row, "caption": [row["caption"]]} for row in rows]
+    rows[7]["caption"] = caption
+    path = write_table(tmp_path / f"corpus{suffix}", rows)
+    with pytest.raises(ValueError, match=r"corpus.* \[train\], row 7: `caption` must be a caption"):
+        load_corpus(str(path))
+
+
+def test_bad_corpora(tmp_path):
+    rows = make_tracks(tmp_path, "audio")
+    with pytest.raises(ValueError, match="row 3: `audio` has neither a path nor bytes"):
+        load_corpus(str(write_table(tmp_path / "missing.jsonl", [*rows[:3], {**rows[3], "audio": None}])))
+    with pytest.raises(ValueError, match="has 2 tracks: too few to hold out"):
+        load_corpus(str(write_table(tmp_path / "few.jsonl", rows[:3])), holdout_fraction=0.5)
+    with pytest.raises(ValueError, match="expected a .json, .jsonl, .csv or .parquet file"):
+        load_corpus(str(tmp_path / "clips" / "0.wav"))
+    write_table(tmp_path / "only" / "test" / "metadata.csv", rows)
+    with pytest.raises(ValueError, match="no train split; its splits: test"):
+        load_corpus(str(tmp_path / "only"))
+    with pytest.raises(ValueError, match=r"no metadata\.jsonl, metadata\.csv"):
+        load_corpus(str(tmp_path / "clips"))
+
+
+@pytest.fixture(scope="module")
+def tracks(tmp_path_factory):
+    """Six good tracks of 0.2 to 10 s, then a corrupt, an empty, a zero-length and a missing one."""
+    folder = tmp_path_factory.mktemp("tracks")
+    for number, seconds in enumerate((0.2, 0.5, 1, 2, 5, 10)):
+        write_ramp(folder / f"{number}.wav", number + 1, seconds)
+    (folder / "6.wav").write_bytes(b"RIFF, but no more than that")
+    (folder / "7.wav").write_bytes(b"")
+    soundfile.write(folder / "8.wav", np.zeros(0), RATE)
+    rows = {"path": [str(folder / f"{number}.wav") for number in range(10)], "bytes": [None] * 10}
+    return Dataset.from_dict({**rows, "captions": [[f"first {n}", f"second {n}", f"third {n}"] for n in range(10)]})
+
+
+def test_windows_are_slices_of_their_files(tracks):
+    windows, starts = TrainingWindows(tracks, RATE, RATE, seed=3), set()
+    for epoch in range(4):
+        windows.set_epoch(epoch)
+        for index in range(6):
+            values, samples = windows[index]["input_values"], soundfile.read(tracks[index]["path"], dtype="float32")[0]
+            assert values.shape == (RATE,) and values.dtype == np.float32
+            start = int(np.argmin(np.abs(samples - values[0])))
+            starts.add((index, start))
+            part = samples[start : start + RATE]
+            np.testing.assert_array_equal(values[: len(part)], part)
+            assert not values[len(part) :].any() and (len(part) == RATE or start == 0)
+    assert len(starts) == 3 + 3 * 4  # short files have one window, long ones another each epoch
+
+
+def test_choices_depend_on_seed_epoch_and_index(tracks):
+    def draw(seed, epoch):
+        windows = TrainingWindows(tracks.select(range(6)), RATE, RATE, seed)
+        windows.set_epoch(epoch)
+        return [(item["caption"], item["input_values"].tobytes()) for item in (windows[index] for index in range(6))]
+
+    assert draw(0, 1) == draw(0, 1)
+    assert draw(0, 1) != draw(0, 2) and draw(0, 1) != draw(1, 1)
+    captions = {caption for epoch in range(20) for caption, _ in draw(0, epoch)}
+    assert len(captions) == 18
+
+
+@pytest.mark.parametrize("content", [False, True])
+def test_unreadable_files_are_replaced_and_named(tracks, content):
+    if content:
+        tracks = tracks.select(range(9))
+        tracks = tracks.remove_columns("bytes").add_column("bytes", [Path(p).read_bytes() for p in tracks["path"]])
+    windows = TrainingWindows(tracks, RATE, RATE, seed=0)
+    for index in range(6, len(tracks)):
+        item = windows[index]
+        assert item["unreadable"][0][0] == index and tracks[index]["path"] in item["unreadable"][0][1]
+        replacement = int(item["caption"].split()[1])
+        assert replacement < 6 and int(item["input_values"][0] / 0.05 + 1e-3) == replacement + 1
+    with pytest.raises(ValueError, match="100 random tracks in a row are unreadable.*6.wav"):
+        TrainingWindows(tracks.select([6]), RATE, RATE, seed=0)[0]
+
+
+def test_collator_pads_to_the_longest_and_keeps_the_end_of_text():
+    tokenizer = AutoTokenizer.from_pretrained(ROOT)
+    tokenizer.model_max_length = 77
+    window = {"input_values": np.zeros(RATE, np.float32), "unreadable": [(3, "3.wav: gone")]}
+    batch = TrainingCollator(tokenizer)([{**window, "caption": text} for text in ("piano", "calm solo piano")])
+    assert batch["input_ids"].shape == (2, 5) and batch["attention_mask"].sum(1).tolist() == [3, 5]
+    assert batch["input_values"].shape == (2, RATE) and batch["unreadable"] == [(3, "3.wav: gone")] * 2
+    batch = TrainingCollator(tokenizer)([{**window, "caption": "piano " * 2000}])
+    assert batch["input_ids"].shape == (1, 77) and batch["input_ids"][0, -1] == tokenizer.eos_token_id
+
+
+def test_workers_know_the_epoch(tracks):
+    windows = TrainingWindows(tracks, RATE, RATE, seed=0)
+    collate = TrainingCollator(AutoTokenizer.from_pretrained(ROOT))
+    epochs = {}
+    for num_workers in (0, 2):
+        loader = DataLoader(windows, 5, collate_fn=collate, num_workers=num_workers)
+        for epoch in (0, 1):
+            windows.set_epoch(epoch)
+            epochs[num_workers, epoch] = list(loader)
+    for epoch in (0, 1):
+        for alone, worker in zip(epochs[0, epoch], epochs[2, epoch], strict=True):
+            assert alone["unreadable"] == worker["unreadable"]
+            torch.testing.assert_close(alone["input_values"], worker["input_values"], rtol=0, atol=0)
+            torch.testing.assert_close(alone["input_ids"], worker["input_ids"], rtol=0, atol=0)
+    assert not torch.equal(epochs[2, 0][0]["input_values"], epochs[2, 1][0]["input_values"])
