@@ -107,7 +107,8 @@ def is_current(path, fingerprint):
         return False
     try:
         with soundfile.SoundFile(path) as file:
-            return file.comment == fingerprint and file.frames == SAMPLES
+            file.seek(file.frames - 1)  # the last sample is there only in a whole file
+            return file.comment == fingerprint and file.frames == SAMPLES and len(file.read(1)) == 1
     except soundfile.LibsndfileError:
         return False
 
@@ -146,13 +147,16 @@ def clean(output_dir):
 
 
 def write_metadata(output_dir, rows):
-    """One `metadata.jsonl` per split, with the same columns everywhere (null where a source does not know a fact)."""
-    columns = list(dict.fromkeys(name for row in rows for name in row if name not in ("path", "split")))
+    """One `metadata.jsonl` per split. What only some rows know (bpm, instruments, ...) goes as JSON text into one
+    column, `facts`, because `datasets` wants the same column types in every split."""
+    shared = ("id", "captions", "source", "title", "artist", "licence", "caption_source", "family")
     for split in SPLITS:
         lines = []
         for row in rows:
             if row["split"] == split:
-                fields = {"file_name": Path(row["path"]).name, **{name: row.get(name) for name in columns}}
+                facts = {name: row[name] for name in row if name not in (*shared, "path", "split")}
+                fields = {"file_name": Path(row["path"]).name, **{name: row[name] for name in shared}}
+                fields["facts"] = json.dumps(facts, ensure_ascii=False)
                 lines.append(json.dumps(fields, ensure_ascii=False) + "\n")
         replace_file(output_dir / split / "metadata.jsonl", "".join(lines).encode("utf-8"))
 

@@ -84,17 +84,17 @@ def read_mono(root, path):
 
 
 def patches(clip):
-    """Normalised log-mel patches of 5 s of a clip, one every 0.25 s: `(patches, features)`."""
+    """Normalised log-mel patches of 5 s of a clip, one every 0.1 s: `(patches, features)`."""
     mel = librosa.feature.melspectrogram(y=clip, sr=RATE, n_fft=1024, hop_length=RATE // 20, n_mels=64)
     mel = librosa.power_to_db(mel, amin=1e-8)
-    flat = np.stack([mel[:, i : i + 100] for i in range(0, mel.shape[1] - 99, 5)])
+    flat = np.stack([mel[:, i : i + 100] for i in range(0, mel.shape[1] - 99, 2)])
     flat = (flat - flat.mean(2, keepdims=True)).reshape(len(flat), -1)
     return flat / np.linalg.norm(flat, axis=1, keepdims=True)
 
 
 def likeness(clip, other):
     """How much of `clip` comes back in `other` at any lag, 0 to 1: above 0.6 it is the same loop."""
-    return float(np.median((patches(clip)[::10] @ patches(other).T).max(1)))
+    return float(np.median((patches(clip)[::25] @ patches(other).T).max(1)))
 
 
 def choose_starts(track):
@@ -148,8 +148,6 @@ def finish_clip(samples):
 
 def cut(packages, tracks):
     rows = []
-    for old in PRODUCED.glob("*.opus"):
-        old.unlink()
     for track in tracks:
         root = packages / track["package"]
         samples = read_mono(root, track["path"])
@@ -165,6 +163,8 @@ def cut(packages, tracks):
             os.replace(temporary, path)
             rows.append(f"{name},{track['number']},{start / RATE:.1f}")
         print(f"cut {rows[-1].split(',')[0]} {track['title']}", flush=True)
+    for stale in {path.stem for path in PRODUCED.glob("*.opus")} - {row.split(",")[0] for row in rows}:
+        (PRODUCED / f"{stale}.opus").unlink()
     write_atomically(PRODUCED / "clips.csv", "id,track,start_s\n" + "\n".join(rows) + "\n")
 
 
@@ -233,9 +233,9 @@ jazzy|mood|MSD:jazz 0.25
 Indian-tinged|mood|MTT:indian 0.15
 """
 # The first word of a pair drives out the second.
-CLASHES = """slow,fast slow,busy slow,techno quiet,loud quiet,percussive soft,loud soft,percussive sparse,fast drums,sustained
-a_steady_beat,sustained sustained,percussive classical,jazz classical,jazzy flute,jazzy strings,jazzy jazz,jazzy
-techno,electronic busy,loud"""
+CLASHES = """slow,fast slow,busy slow,techno quiet,loud quiet,percussive soft,loud soft,percussive sparse,fast
+drums,sustained a_steady_beat,sustained sustained,percussive classical,jazz classical,jazzy flute,jazzy strings,jazzy
+jazz,jazzy techno,electronic sparse,dance"""
 GENRES = {"death metal", "metal", "electronic"}  # the styles in `tracks.csv` that are genres, stated by the packages
 NOUNS = [
     "folk",
@@ -250,23 +250,20 @@ NOUNS = [
 ]  # later words go last
 BARE = {"ambient", "techno", "jazz", "rock", "metal"}  # can stand without "music"
 SYNONYMS = {
-    "electronic": ["electronic", "synth-based electronic"],
     "chillout": ["chillout", "downtempo"],
-    "ambient": ["ambient", "atmospheric ambient"],
     "classical": ["classical", "classical-style"],
     "soundtrack": ["soundtrack", "game soundtrack"],
     "synthesizers": ["synthesizers", "synths", "synth sounds"],
     "strings": ["strings", "string sounds"],
     "a steady beat": ["a steady beat", "a regular beat"],
     "electric guitar": ["electric guitar", "electric guitars"],
-    "drums": ["drums", "a drum part"],
-    "dark": ["dark", "deep", "low and dark"],
+    "dark": ["dark", "dark-toned"],
     "bright": ["bright", "bright-sounding"],
     "busy": ["busy", "dense"],
-    "sparse": ["sparse", "thinned-out"],
-    "sustained": ["sustained", "drawn-out"],
-    "uneven in level": ["shifting between loud and quiet", "with swells and drops in volume"],
-    "even in level": ["at one constant level", "unvarying in volume"],
+    "sparse": ["sparse", "minimal"],
+    "sustained": ["sustained", "smooth"],
+    "uneven in level": ["changing in volume", "moving between loud and quiet"],
+    "even in level": ["even in volume", "constant in volume"],
 }
 TEMPLATES = """{mood} {noun} with {parts}
 {noun}, {mood}, {parts}
@@ -332,7 +329,7 @@ def describe(track, tags, facts, ranks):
         words["genre"] = [track["style"]] + [word for word in words["genre"] if word not in track["style"]]
     if "death metal" in words["genre"]:
         words["genre"] = ["death metal"]
-    elif track["style"] and track["style"] not in GENRES:
+    elif track["style"] in {"sad", "industrial"}:
         words["mood"].insert(0, track["style"])
     if track["stem"] or {"rock", "metal"} & set(words["genre"]):
         words["part"] = [word for word in words["part"] if word != "guitar"]
@@ -371,8 +368,11 @@ def describe(track, tags, facts, ranks):
 def write_captions(random, words, used):
     """Two to four captions from templates whose every slot can be filled; none occurs twice in the corpus."""
 
-    def some(kind, most):
-        chosen = random.sample(words[kind], min(len(words[kind]), random.randint(1, most)))
+    def some(kind, most, but=()):
+        free = [word for word in words[kind] if word not in but]
+        return random.sample(free, min(len(free), random.randint(1, most)))
+
+    def say(chosen):
         return [random.choice(SYNONYMS.get(word, [word])) for word in chosen]
 
     def listing(items):
@@ -381,11 +381,11 @@ def write_captions(random, words, used):
     captions, left = [], list(TEMPLATES)
     for _ in range(2000):
         template = random.choice(left)
-        genres = sorted(some("genre", 2), key=lambda word: NOUNS.index(word.split()[-1]) if word in NOUNS else -1)
-        genre = " ".join(genres[-2:])
+        genres = sorted(some("genre", 2), key=lambda word: NOUNS.index(word) if word in NOUNS else -1)
+        genre = " ".join(say(genres[-2:]))
         moods = some("mood", 2)
-        slots = {"genre": genre, "mood": ", ".join(moods), "parts": listing(some("part", 3))}
-        slots["sound"] = listing([word for word in some("sound", 2) if word not in moods])
+        slots = {"genre": genre, "mood": ", ".join(say(moods)), "parts": listing(say(some("part", 3)))}
+        slots["sound"] = listing(say(some("sound", 2, but=moods)) or [""])
         slots |= {kind: random.choice(words[kind]) if words[kind] else "" for kind in ("tempo", "scene")}
         slots["noun"] = genre if genre.split()[-1] in BARE else genre + " music"
         slots |= {

@@ -1,10 +1,13 @@
 # Copyright 2026 The MusCALL repository authors. Licensed under the Apache License, Version 2.0.
 """Embeds the tracks and captions of a corpus and measures retrieval in both directions."""
 
+from functools import partial
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from accelerate.data_loader import prepare_data_loader
+from accelerate.utils import broadcast
 from datasets import Dataset
 from torch.utils.data import DataLoader
 from tqdm import tqdm
@@ -38,17 +41,14 @@ def embed_corpus(
         `(num_tracks, projection_dim)`.
     """
     model.eval()
+    for buffer in model.buffers():  # in training each process has batch-norm statistics of its own; the first's count
+        broadcast(buffer)
 
-    def collate_audio(rows):
-        sources = [row["path"] if row["bytes"] is None else row["bytes"] for row in rows]
-        return processor(audio=sources, return_tensors="pt")
-
-    def collate_text(rows):
-        return processor(text=list(rows), return_tensors="pt")
-
-    def embed(items, collate, features, description):
-        loader = accelerator.prepare_data_loader(
-            DataLoader(items, batch_size, collate_fn=collate, num_workers=num_workers if items is tracks else 0)
+    def embed(items, collate, num_workers, features, description):
+        loader = DataLoader(items, batch_size, collate_fn=partial(collate, processor), num_workers=num_workers)
+        # Not accelerator.prepare, which would keep every loader, and so its items, for the rest of the run.
+        loader = prepare_data_loader(
+            loader, accelerator.device, accelerator.num_processes, accelerator.process_index, put_on_device=True
         )
         embeds = []
         progress = tqdm(loader, desc=description, leave=False, disable=not accelerator.is_main_process)
@@ -59,9 +59,18 @@ def embed_corpus(
 
     captions = [caption for row in tracks["captions"] for caption in row]
     audio_ids = torch.tensor([index for index, row in enumerate(tracks["captions"]) for _ in row])
-    audio_embeds = embed(tracks, collate_audio, model.get_audio_features, "embedding audio")
-    text_embeds = embed(captions, collate_text, model.get_text_features, "embedding captions")
+    audio_embeds = embed(tracks, _collate_audio, num_workers, model.get_audio_features, "embedding audio")
+    text_embeds = embed(captions, _collate_text, 0, model.get_text_features, "embedding captions")
     return text_embeds, audio_ids, audio_embeds
+
+
+def _collate_audio(processor, rows):
+    sources = [row["path"] if row["bytes"] is None else row["bytes"] for row in rows]
+    return processor(audio=sources, return_tensors="pt")
+
+
+def _collate_text(processor, captions):
+    return processor(text=list(captions), return_tensors="pt")
 
 
 def retrieval_metrics(text_embeds, audio_ids, audio_embeds) -> dict[str, float]:

@@ -87,7 +87,9 @@ def test_folder_without_splits(tmp_path, name):
     assert {split: numbers_of(rows) for split, rows in corpus.items()} == {
         split: numbers_of(rows) for split, rows in again.items()
     }
-    assert any(numbers_of(load_corpus(str(tmp_path), seed=seed)["test"]) != numbers_of(corpus["test"]) for seed in (2, 3))
+    assert any(
+        numbers_of(load_corpus(str(tmp_path), seed=seed)["test"]) != numbers_of(corpus["test"]) for seed in (2, 3)
+    )
     assert [len(rows) for rows in load_corpus(str(tmp_path), holdout_fraction=0.2).values()] == [6, 2, 2]
 
 
@@ -105,11 +107,18 @@ def test_file_with_relative_paths(tmp_path, suffix):
     check(load_corpus(str(write_table(tmp_path / f"corpus{suffix}", make_tracks(tmp_path, "audio")))))
 
 
-def test_pandas_parquet(tmp_path):
+def test_parquet_of_large_types(tmp_path):
     import pandas
 
     pandas.DataFrame(make_tracks(tmp_path, "audio")).to_parquet(tmp_path / "corpus.parquet")
     check(load_corpus(str(tmp_path / "corpus.parquet")))
+    struct = pa.struct({"path": pa.large_string(), "bytes": pa.large_binary()})
+    audio = pa.array([row["audio"] for row in make_bytes(tmp_path)], struct)
+    captions = [row["caption"] for row in make_tracks(tmp_path)]
+    pq.write_table(
+        pa.table({"audio": audio, "caption": pa.array(captions, pa.large_string())}), tmp_path / "1.parquet"
+    )
+    check(load_corpus(str(tmp_path / "1.parquet")))
 
 
 @pytest.mark.parametrize("paths", [True, False])
@@ -127,7 +136,11 @@ def test_parquet_of_bytes(tmp_path, hub, paths):
 
 
 def test_folder_of_shards(tmp_path):
-    for name, numbers in (("train-00000-of-00002", range(5)), ("train-00001-of-00002", range(5, 8)), ("test-0", [9])):
+    for name, numbers in (
+        ("train-00000-of-00002", range(5)),
+        ("train-00001-of-00002", range(5, 8)),
+        ("test-00000-of-00001", [9]),
+    ):
         write_table(tmp_path / "data" / f"{name}.parquet", make_bytes(tmp_path / name, numbers))
     write_table(tmp_path / "data" / "validation-00000-of-00001.parquet", make_bytes(tmp_path / "v", [8]))
     check(load_corpus(str(tmp_path)))
@@ -181,9 +194,13 @@ def test_columns(tmp_path):
     renamed = [{"sound": row["audio"], "wording": row["caption"], "caption": "wrong"} for row in rows]
     path = str(write_table(tmp_path / "renamed.csv", renamed))
     check(load_corpus(path, audio_column="sound", caption_column="wording"))
-    with pytest.raises(ValueError, match=r"no audio column \(audio, file_name\).* columns: sound, wording, caption.*--audio"):
+    with pytest.raises(
+        ValueError, match=r"no audio column \(audio, file_name\).* columns: sound, wording, caption.*--audio"
+    ):
         load_corpus(path)
-    with pytest.raises(ValueError, match="no column `words`. Its columns: sound, wording, caption. .*--caption_column"):
+    with pytest.raises(
+        ValueError, match="no column `words`. Its columns: sound, wording, caption. .*--caption_column"
+    ):
         load_corpus(path, audio_column="sound", caption_column="words")
 
 
@@ -203,9 +220,9 @@ def test_bad_corpora(tmp_path):
     rows = make_tracks(tmp_path, "audio")
     with pytest.raises(ValueError, match="row 3: `audio` has neither a path nor bytes"):
         load_corpus(str(write_table(tmp_path / "missing.jsonl", [*rows[:3], {**rows[3], "audio": None}])))
-    with pytest.raises(ValueError, match="has 2 tracks: too few to hold out"):
+    with pytest.raises(ValueError, match="has 3 tracks: too few to hold out 2 as the test"):
         load_corpus(str(write_table(tmp_path / "few.jsonl", rows[:3])), holdout_fraction=0.5)
-    with pytest.raises(ValueError, match="expected a .json, .jsonl, .csv or .parquet file"):
+    with pytest.raises(ValueError, match="expected a .json, .jsonl, .csv, .parquet file"):
         load_corpus(str(tmp_path / "clips" / "0.wav"))
     write_table(tmp_path / "only" / "test" / "metadata.csv", rows)
     with pytest.raises(ValueError, match="no train split; its splits: test"):

@@ -6,11 +6,13 @@ from pathlib import Path
 import numpy as np
 import pyarrow.compute as pc
 import torch
-from datasets import Audio, Dataset, DatasetDict, List, Value, load_dataset
+from datasets import Audio, Dataset, DatasetDict, Features, List, Value, load_dataset
 
 from processing_muscall import AudioReader
 
 
+FEATURES = Features({"path": Value("string"), "bytes": Value("binary")})
+BUILDERS = {".json": "json", ".jsonl": "json", ".csv": "csv", ".parquet": "parquet"}  # of `datasets`
 METADATA_FILES = ("metadata.jsonl", "metadata.csv")
 AUDIO_COLUMNS = ("audio", "file_name")  # in order of preference, where no column is named
 CAPTION_COLUMNS = ("captions", "caption", "text")
@@ -60,11 +62,14 @@ def load_corpus(
             splits.setdefault("validation", splits.pop(alias))
     if "train" not in splits:
         raise ValueError(f"{dataset} has no train split; its splits: {', '.join(splits)}")
+    total = len(splits["train"])
+    num_tracks = max(1, round(holdout_fraction * total))
     for split in ("validation", "test"):
         if split not in splits:
-            num_tracks = max(1, round(holdout_fraction * len(splits["train"])))
             if num_tracks >= len(splits["train"]):
-                raise ValueError(f"{dataset} has {len(splits['train'])} tracks: too few to hold out a {split} split")
+                raise ValueError(
+                    f"{dataset} has {total} tracks: too few to hold out {num_tracks} as the {split} split"
+                )
             parts = splits["train"].train_test_split(num_tracks, seed=seed)
             splits["train"], splits[split] = parts["train"], parts["test"]
     return DatasetDict({split: splits[split] for split in ("train", "validation", "test")})
@@ -74,10 +79,9 @@ def _load_splits(dataset: str, name: str | None) -> tuple[dict[str, Dataset], di
     """The raw splits of a corpus, and the folder that the audio paths of each are relative to."""
     path = Path(dataset)
     if path.is_file():
-        builder = {".json": "json", ".jsonl": "json", ".csv": "csv", ".parquet": "parquet"}.get(path.suffix)
-        if builder is None:
-            raise ValueError(f"{dataset}: expected a .json, .jsonl, .csv or .parquet file, or a folder")
-        splits = load_dataset(builder, data_files=str(path))
+        if path.suffix not in BUILDERS:
+            raise ValueError(f"{dataset}: expected a {', '.join(BUILDERS)} file, or a folder")
+        splits = load_dataset(BUILDERS[path.suffix], data_files=str(path))
         return splits, dict.fromkeys(splits, path.parent)
     if path.is_dir():
         files = {}
@@ -86,12 +90,13 @@ def _load_splits(dataset: str, name: str | None) -> tuple[dict[str, Dataset], di
                 if file.exists():
                     files["train" if folder == path else folder.name] = file
         if files:
-            builders = {split: "csv" if file.suffix == ".csv" else "json" for split, file in files.items()}
             splits = {
-                split: load_dataset(builders[split], data_files=str(file), split="train")
+                split: load_dataset(BUILDERS[file.suffix], data_files=str(file), split="train")
                 for split, file in files.items()
             }
             return splits, {split: file.parent for split, file in files.items()}
+        if not any(file.suffix in BUILDERS for file in path.rglob("*")):
+            raise ValueError(f"{dataset} has no {', '.join(METADATA_FILES)} or {', '.join(BUILDERS)} file")
     splits = load_dataset(dataset, name)
     return splits, dict.fromkeys(splits, path) if path.is_dir() else {}
 
@@ -111,11 +116,13 @@ def _normalise(rows: Dataset, folder: Path | None, audio_column, caption_column,
                 f"empty, got {row!r:.80}"
             )
 
-    rows = rows.select_columns([audio_column])
-    if rows.features[audio_column] == Value("large_string"):  # what pandas writes
-        rows = rows.cast_column(audio_column, Value("string"))
-    rows = rows.cast_column(audio_column, Audio(decode=False)).flatten()  # decoding is ours, window by window
-    rows = rows.rename_columns({f"{audio_column}.path": "path", f"{audio_column}.bytes": "bytes"})
+    if rows.features[audio_column] in (Value("string"), Value("large_string")):
+        paths = list(rows[audio_column])
+        rows = Dataset.from_dict({"path": paths, "bytes": [None] * len(paths)}, features=FEATURES)
+    else:
+        # Decoding is ours, window by window.
+        rows = rows.select_columns([audio_column]).cast_column(audio_column, Audio(decode=False)).flatten()
+        rows = rows.rename_columns({f"{audio_column}.path": "path", f"{audio_column}.bytes": "bytes"})
 
     # The rows of a track have one path, and audio of one size: on the Hub a path may be a bare name that others share.
     sizes = pc.binary_length(rows.data.column("bytes")).to_pylist()
@@ -130,7 +137,9 @@ def _normalise(rows: Dataset, folder: Path | None, audio_column, caption_column,
         tracks[key].extend(row)
     captions = dict(zip(first_rows, tracks.values(), strict=True))
     if folder:
-        paths = [str(folder / path) if path and size is None else path for path, size in zip(paths, sizes, strict=True)]
+        paths = [
+            str(folder / path) if path and size is None else path for path, size in zip(paths, sizes, strict=True)
+        ]
         rows = rows.remove_columns("path").add_column("path", paths, feature=Value("string"))
     captions = [captions.get(number, []) for number in range(len(rows))]
     return rows.add_column("captions", captions, feature=List(Value("string"))).select(first_rows)
@@ -180,10 +189,10 @@ class TrainingWindows(torch.utils.data.Dataset):
                 window = self._read_window(track, random)
                 break
             except (ValueError, OSError) as error:
-                name = "" if track["bytes"] is None else f"{track['path'] or f'track {index}'}: "
-                unreadable.append((index, f"{name}{error}"))
+                reason = str(error) if track["bytes"] is None else f"{track['path'] or f'track {index}'}: {error}"
+                unreadable.append((index, reason))
                 if len(unreadable) > 100:
-                    raise ValueError(f"100 random tracks in a row are unreadable, the last: {error}") from error
+                    raise ValueError(f"100 random tracks in a row are unreadable, the last: {reason}") from error
                 index = int(random.integers(len(self.tracks)))
         caption = track["captions"][random.integers(len(track["captions"]))]
         return {"input_values": window, "caption": caption, "unreadable": unreadable}

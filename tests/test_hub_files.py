@@ -1,0 +1,64 @@
+"""The repository as the Hub sees it: configuration, processor and tokenizer load from the checkout itself."""
+
+import json
+from pathlib import Path
+
+import pytest
+from transformers import AutoConfig, AutoProcessor, AutoTokenizer
+
+from configuration_muscall import MusCALLConfig
+
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return AutoTokenizer.from_pretrained(ROOT)
+
+
+def test_config_is_the_default():
+    config = AutoConfig.from_pretrained(ROOT, trust_remote_code=True)
+    for name in ("audio_config", "text_config"):
+        assert getattr(config, name).to_dict() == getattr(MusCALLConfig(), name).to_dict()
+    assert json.loads((ROOT / "config.json").read_text())["architectures"] == ["MusCALLModel"]
+
+
+def test_processor_fits_the_config():
+    processor = AutoProcessor.from_pretrained(ROOT, trust_remote_code=True)
+    audio_config, text_config = MusCALLConfig().audio_config, MusCALLConfig().text_config
+    assert processor.feature_extractor.sampling_rate == audio_config.sampling_rate
+    assert processor.feature_extractor.window_samples == audio_config.window_samples
+    assert len(processor.tokenizer) == text_config.vocab_size
+    assert processor.tokenizer.model_max_length == text_config.max_position_embeddings
+    special = (text_config.bos_token_id, text_config.eos_token_id, text_config.pad_token_id)
+    assert (
+        processor.tokenizer.bos_token_id,
+        processor.tokenizer.eos_token_id,
+        processor.tokenizer.pad_token_id,
+    ) == special
+
+
+# From `SimpleTokenizer` of openai/CLIP, as packaged by clip-anytorch 2.6.0, between its two special tokens.
+@pytest.mark.parametrize(
+    ("caption", "ids"),
+    [
+        ("A fast samba with brass, 132 bpm.", [320, 1953, 37190, 593, 11655, 267, 272, 274, 273, 40338, 269]),
+        ("Calm SOLO  piano at night!", [7011, 5797, 7894, 536, 930, 256]),
+        ("8-bit chiptune 🎵 für Elise", [279, 268, 2010, 19271, 3300, 14946, 69, 6522, 337, 27124]),
+        ("日本の音楽", [39121, 44353, 21575, 165, 253, 111, 162, 98, 377]),
+    ],
+)
+def test_tokens_are_clips(tokenizer, caption, ids):
+    assert tokenizer(caption)["input_ids"] == [49406, *ids, 49407]
+
+
+def test_truncation_keeps_the_end_of_text(tokenizer):
+    ids = tokenizer("word " * 10000, truncation=True)["input_ids"]
+    assert len(ids) == 77 and ids[0] == 49406 and ids[-1] == 49407
+
+
+def test_padding_to_the_longest(tokenizer):
+    batch = tokenizer(["piano", "a slow waltz"], padding=True, return_tensors="pt")
+    assert batch.input_ids.shape == (2, 5)
+    assert batch.attention_mask.tolist() == [[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]]
