@@ -23,10 +23,16 @@ from pathlib import Path
 import torch
 import yaml
 from accelerate import Accelerator, DataLoaderConfiguration, skip_first_batches
-from accelerate.utils import set_seed
+from accelerate.utils import gather_object, set_seed
 from torch.utils.data import DataLoader
 from tqdm import tqdm
-from transformers import AutoProcessor, AutoTokenizer, HfArgumentParser, get_cosine_schedule_with_warmup
+from transformers import (
+    AutoProcessor,
+    AutoTokenizer,
+    CLIPTokenizer,
+    HfArgumentParser,
+    get_cosine_schedule_with_warmup,
+)
 from transformers.utils import logging
 
 from configuration_muscall import MusCALLConfig
@@ -147,7 +153,7 @@ def build_model(args: ModelArguments) -> tuple[MusCALLModel, MusCALLProcessor]:
         tokenizer = AutoTokenizer.from_pretrained(args.text_model_name_or_path)
     else:
         model = MusCALLModel(MusCALLConfig(**config))
-        tokenizer = AutoTokenizer.from_pretrained(ROOT)
+        tokenizer = CLIPTokenizer.from_pretrained(ROOT)  # AutoTokenizer would ask to trust this folder's code
     audio_config, text_config = model.config.audio_config, model.config.text_config
     if len(tokenizer) > text_config.vocab_size:
         raise ValueError(f"The tokenizer has {len(tokenizer)} tokens, the text encoder {text_config.vocab_size}.")
@@ -252,6 +258,7 @@ def main(command_line: list[str] | None = None):
         drop_last=True,  # a smaller or padded batch would change the negatives
         collate_fn=TrainingCollator(processor.tokenizer),
         num_workers=args.num_workers,
+        generator=torch.Generator(),  # of its own: a loader that starts in mid-epoch must not move dropout's
     )
 
     # Optimizer and schedule; the scheduler counts optimizer steps, so it is not prepared (accelerate would step it
@@ -299,6 +306,14 @@ def main(command_line: list[str] | None = None):
         evaluate_and_save.since = time.time()
         save_checkpoint(accelerator, checkpoints, state, args.keep_checkpoints)
 
+    def save_and_stop():
+        state["seconds"] += time.time() - evaluate_and_save.since
+        save_checkpoint(accelerator, checkpoints, state, args.keep_checkpoints)
+        progress.close()
+        say(f"Stopped at step {state['step']} and saved: the same command with --resume continues.")
+        accelerator.end_training()
+        sys.exit(130)
+
     # Training
     evaluate_and_save.since = started
     stop = StopRequest()
@@ -319,7 +334,8 @@ def main(command_line: list[str] | None = None):
         model.train()
         done = state["step"] - epoch * len(loader)
         for batch in skip_first_batches(loader, done) if done else loader:
-            unreadable.update(batch.pop("unreadable"))
+            for index, reason in batch.pop("unreadable"):
+                unreadable.setdefault(index, reason)
             outputs = model(**batch)
             loss = infonce_loss(unwrapped, outputs)
             accelerator.backward(loss)
@@ -350,16 +366,14 @@ def main(command_line: list[str] | None = None):
                 )
                 progress.set_postfix(loss=f"{mean_loss:.3f}", epoch=epoch + 1)
                 log = {"loss": [], "since": time.time()}
-            if stop.anywhere(accelerator):
-                state["seconds"] += time.time() - evaluate_and_save.since
-                save_checkpoint(accelerator, checkpoints, state, args.keep_checkpoints)
-                progress.close()
-                say(f"Stopped at step {state['step']} and saved: the same command with --resume continues.")
-                accelerator.end_training()
-                sys.exit(130)
+            # After the last step of an epoch, evaluation comes first: a resumed run would skip it.
+            if state["step"] % len(loader) and stop.anywhere(accelerator):
+                save_and_stop()
         if (epoch + 1) % args.eval_every == 0 or epoch + 1 == args.num_epochs:
             evaluate_and_save()
             log["since"] = time.time()
+        if stop.anywhere(accelerator):
+            save_and_stop()
     progress.close()
 
     # Test: the best model, on the held-out split
@@ -392,7 +406,7 @@ def report_unreadable(accelerator: Accelerator, unreadable: dict[int, str], num_
         if reason is not None:
             logger.warning(f"unreadable, replaced by another track: {reason}")
             unreadable[index] = None
-    count = accelerator.reduce(torch.tensor(len(unreadable), device=accelerator.device), "sum").item()
+    count = len(set(gather_object(list(unreadable))))  # in another epoch another process may have met the same file
     if count > max_fraction * num_tracks:
         raise ValueError(
             f"{count} of {num_tracks} training tracks are unreadable (named above), more than "

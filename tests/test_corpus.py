@@ -1,3 +1,4 @@
+import importlib.util
 import io
 import json
 import os
@@ -16,7 +17,18 @@ import numpy as np
 import pytest
 import soundfile
 
-from corpus.build import CORPUS, LEVEL, PART_SECONDS, PEAK, RATE, SAMPLES, SPLITS, build_corpus, read_rows
+from corpus.build import (
+    CORPUS,
+    LEVEL,
+    PART_SECONDS,
+    PEAK,
+    RATE,
+    SAMPLES,
+    SPLITS,
+    build_corpus,
+    find_soundfont,
+    read_rows,
+)
 
 
 REPO = CORPUS.parent
@@ -220,10 +232,16 @@ def test_the_folder_is_an_audiofolder(tmp_path):
     assert sum(map(len, loaded.values())) == 9 and row["audio"]["path"].endswith((".flac", ".opus"))
 
 
-def test_limit_is_balanced_and_refuses_nothing():
+def test_limit_takes_a_balanced_subset():
     few, more = read_rows(40), read_rows(200)
     assert {row["id"] for row in few} <= {row["id"] for row in more}
     assert {row["split"] for row in few} == set(SPLITS)
     assert len({row["family"] for row in few}) >= 35
     with pytest.raises(ValueError, match="limit must be at least 1"):
         read_rows(0)
+
+
+def test_a_missing_package_is_named(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "midirenderer" else find_spec(name))
+    with pytest.raises(ImportError, match="pip install midirenderer$"):
+        find_soundfont()

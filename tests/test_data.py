@@ -14,7 +14,7 @@ import soundfile
 import torch
 from datasets import Audio, Dataset, Features, Value
 from torch.utils.data import DataLoader
-from transformers import AutoTokenizer
+from transformers import CLIPTokenizer
 
 from training.data import TrainingCollator, TrainingWindows, load_corpus
 
@@ -287,7 +287,7 @@ def test_unreadable_files_are_replaced_and_named(tracks, content):
 
 
 def test_collator_pads_to_the_longest_and_keeps_the_end_of_text():
-    tokenizer = AutoTokenizer.from_pretrained(ROOT)
+    tokenizer = CLIPTokenizer.from_pretrained(ROOT)
     tokenizer.model_max_length = 77
     window = {"input_values": np.zeros(RATE, np.float32), "unreadable": [(3, "3.wav: gone")]}
     batch = TrainingCollator(tokenizer)([{**window, "caption": text} for text in ("piano", "calm solo piano")])
@@ -299,7 +299,7 @@ def test_collator_pads_to_the_longest_and_keeps_the_end_of_text():
 
 def test_workers_know_the_epoch(tracks):
     windows = TrainingWindows(tracks, RATE, RATE, seed=0)
-    collate = TrainingCollator(AutoTokenizer.from_pretrained(ROOT))
+    collate = TrainingCollator(CLIPTokenizer.from_pretrained(ROOT))
     epochs = {}
     for num_workers in (0, 2):
         loader = DataLoader(windows, 5, collate_fn=collate, num_workers=num_workers)

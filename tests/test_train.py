@@ -1,0 +1,391 @@
+# Copyright 2026 The MusCALL repository authors. Licensed under the Apache License, Version 2.0.
+"""train.py from the command line to the folder it leaves, on a corpus of tones that a tiny model learns in seconds."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+import yaml
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from huggingface_hub import ModelCard
+from safetensors.torch import load_file, save_file
+from transformers import CLIPTokenizer
+
+import train
+from configuration_muscall import MusCALLConfig
+from evaluation.retrieval import embed_corpus
+from modeling_muscall import MusCALLModel
+from processing_muscall import MusCALLFeatureExtractor, MusCALLProcessor
+from training.checkpointing import list_checkpoints, replace_files
+from training.data import load_corpus
+from training.losses import infonce_loss
+
+
+ROOT = Path(__file__).parents[1]
+RATE = 4000
+SOUNDS = {"low": 130, "deep": 200, "middle": 310, "bright": 480, "high": 740, "very high": 1150}
+WAVES = {"pure": 1, "rich": 6}  # number of harmonics
+SIZES = {"train": 48, "validation": 36, "test": 48}
+EPOCHS, BATCH = 12, 8
+STEPS_PER_EPOCH = SIZES["train"] // BATCH
+CONFIG = {
+    "audio_config": {
+        "sampling_rate": RATE,
+        "window_seconds": 2,
+        "n_fft": 256,
+        "hop_length": 128,
+        "num_mel_bins": 32,
+        "f_max": RATE // 2,
+        "stem_width": 4,
+        "depths": [1, 1, 1, 1],
+        "hidden_size": 32,
+        "num_attention_heads": 4,
+    },
+    "text_config": {
+        "num_hidden_layers": 1,
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_attention_heads": 2,
+        "attention_dropout": 0.1,  # so that a resumed run must have the random state too
+    },
+    "projection_dim": 32,
+}
+RECIPE = {
+    "model_config": CONFIG,
+    "batch_size": BATCH,
+    "num_epochs": EPOCHS,
+    "learning_rate": 0.003,
+    "num_workers": 1,
+    "eval_every": 4,
+    "log_every": 1,
+}
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory):
+    """Tones of six pitches, pure or rich, each with a caption that says so; 2.5 to 5 s long, so 2 or 3 windows."""
+    folder, random = tmp_path_factory.mktemp("corpus"), np.random.default_rng(0)
+    for split, size in SIZES.items():
+        (folder / split).mkdir()
+        with (folder / split / "metadata.jsonl").open("w") as file:
+            for number in range(size):
+                pitch, wave = list(SOUNDS)[number % 6], list(WAVES)[number // 6 % 2]
+                time = np.arange(round(random.uniform(2.5, 5) * RATE)) / RATE
+                harmonics = range(1, WAVES[wave] + 1)
+                hertz = SOUNDS[pitch] * random.uniform(0.97, 1.03)
+                tone = sum(np.sin(2 * np.pi * hertz * k * time) for k in harmonics if hertz * k < RATE / 2)
+                noise = random.normal(0, 0.02, len(time))
+                soundfile.write(folder / split / f"{number}.flac", 0.15 * tone + noise, RATE)
+                caption = random.choice(["a {} {} tone", "{} and {}", "the sound is {}, it is {} too"])
+                row = {"file_name": f"{number}.flac", "caption": caption.format(pitch, wave)}
+                file.write(json.dumps(row) + "\n")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def recipe(tmp_path_factory):
+    path = tmp_path_factory.mktemp("recipe") / "tiny.yaml"
+    path.write_text(yaml.safe_dump(RECIPE))
+    return path
+
+
+def arguments(recipe, corpus, output_dir, *more):
+    return ["--config", str(recipe), "--dataset", str(corpus), "--output_dir", str(output_dir), *map(str, more)]
+
+
+def start(args, processes=0):
+    launcher = ["-m", "accelerate.commands.launch", "--cpu", "--num_processes", str(processes)] if processes else []
+    command = [sys.executable, *launcher, str(ROOT / "train.py"), *args]
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "MASTER_PORT": str(free_port())}
+    return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def finish(process, returncode=0):
+    output = process.communicate(timeout=300)[0]
+    assert process.returncode == returncode, output
+    return output
+
+
+def free_port():
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        return server.getsockname()[1]
+
+
+def read_log(folder):
+    path = folder / "log.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+@pytest.fixture(scope="session")
+def finished(corpus, recipe, tmp_path_factory):
+    """The folder of a whole run."""
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    output = finish(start(arguments(recipe, corpus, folder), processes=1))
+    assert f"12 epochs of {STEPS_PER_EPOCH} steps of 8 pairs, from step 0" in output
+    return folder
+
+
+def check_folder(folder, corpus):
+    """A folder that `Auto*` loads in a fresh process that knows nothing of this checkout."""
+    names = {"model.safetensors", "config.json", "modeling_muscall.py", "configuration_muscall.py", "results.json"}
+    names |= {"processing_muscall.py", "processor_config.json", "tokenizer.json", "README.md", "log.jsonl"}
+    assert names <= {path.name for path in folder.iterdir()} and not list(folder.glob("**/.partial"))
+    assert list(folder.glob("tensorboard/*tfevents*"))
+    script = f"""
+import json, torch
+from transformers import AutoModel, AutoProcessor, AutoTokenizer
+loaded = [kind.from_pretrained({str(folder)!r}, trust_remote_code=True) for kind in (AutoModel, AutoProcessor)]
+model, processor = loaded
+tokenizer = AutoTokenizer.from_pretrained({str(folder)!r}, trust_remote_code=True)
+assert tokenizer("deep").input_ids == processor.tokenizer("deep").input_ids
+texts = ["a low pure tone", "a high pure tone"]
+audio = [f"{corpus}/test/{{number}}.flac" for number in (0, 4)]
+with torch.no_grad():
+    outputs = model.eval()(**processor(text=texts, audio=audio, return_tensors="pt"))
+print(json.dumps(outputs.logits_per_audio.tolist()))
+"""
+    env = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "HF_HOME")}
+    env |= {"HF_HOME": str(folder.parent / "hf_home"), "OMP_NUM_THREADS": "1"}
+    result = subprocess.run([sys.executable, "-c", script], cwd="/", env=env, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    (low_low, low_high), (high_low, high_high) = json.loads(result.stdout.splitlines()[-1])
+    assert low_low > low_high and high_high > high_low
+
+    card = ModelCard.load(folder / "README.md")
+    assert card.data.library_name == "transformers" and card.data.license == "apache-2.0"
+    results = json.loads((folder / "results.json").read_text())
+    assert results["num_tracks"] == SIZES and results["windows"] == "all"
+    return results
+
+
+@pytest.mark.slow
+def test_a_run_learns_and_leaves_a_model(finished, corpus):
+    results = check_folder(finished, corpus)
+    log = read_log(finished)
+    losses = [entry["loss"] for entry in log if "loss" in entry]
+    assert len(losses) == EPOCHS * STEPS_PER_EPOCH and np.mean(losses[-6:]) < 0.6 * np.mean(losses[:6])
+    evaluations = [entry["step"] for entry in log if "validation/mean_R@10" in entry]
+    assert evaluations == [0, 24, 48, 72]
+    assert results["test"]["mean_R@10"] > 2.5 * 1000 / SIZES["test"]  # chance is 21 %
+    assert results["test"]["mean_R@10"] == next(entry["test/mean_R@10"] for entry in log if "test/mean_R@10" in entry)
+    assert [path.name for path in list_checkpoints(finished / "checkpoints")] == ["step-0000048", "step-0000072"]
+
+
+@pytest.mark.slow
+def test_two_processes_leave_the_same_kind_of_folder(corpus, recipe, tmp_path):
+    args = arguments(recipe, corpus, tmp_path / "run", "--batch_size", BATCH // 2)
+    output = finish(start(args, processes=2))
+    assert f"{STEPS_PER_EPOCH} steps of {BATCH} pairs" in output and output.count("step 0: validation") == 1
+    results = check_folder(tmp_path / "run", corpus)
+    assert results["test"]["mean_R@10"] > 2 * 1000 / SIZES["test"]
+    assert results["arguments"]["num_processes"] == 2
+
+
+def stop_after(process, folder, step, number):
+    while not any(entry["step"] > step and "loss" in entry for entry in read_log(folder)):
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.005)
+    process.send_signal(number)
+
+
+@pytest.mark.slow
+def test_a_run_that_was_interrupted_and_killed_ends_like_one_that_was_not(finished, corpus, recipe, tmp_path):
+    folder = tmp_path / "run"
+    args = arguments(recipe, corpus, folder)
+    process = start(args)
+    stop_after(process, folder, 7, signal.SIGINT)
+    output = finish(process, 130)
+    stopped = int(re.search(r"Stopped at step (\d+) and saved", output)[1])
+    assert 7 < stopped < 24 and stopped % STEPS_PER_EPOCH  # between two epochs there is nothing to restore
+    assert list_checkpoints(folder / "checkpoints")[-1].name == f"step-{stopped:07d}"
+
+    process = start([*args, "--resume"])
+    stop_after(process, folder, 27, signal.SIGKILL)
+    assert f"from step {stopped}" in finish(process, -signal.SIGKILL)
+
+    output = finish(start([*args, "--resume"]))
+    assert "from step 24" in output
+    for name in ("step-0000048", "step-0000072"):
+        ours, theirs = (load_file(run / "checkpoints" / name / "model.safetensors") for run in (folder, finished))
+        assert ours.keys() == theirs.keys()
+        assert [key for key in ours if not torch.equal(ours[key], theirs[key])] == []
+    ours, theirs = (json.loads((run / "results.json").read_text()) for run in (folder, finished))
+    assert ours["test"] == theirs["test"] and ours["validation"] == theirs["validation"]
+
+
+@pytest.fixture
+def run_main(monkeypatch):
+    """`train.main` in this process, for runs that end before they train long."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    yield train.main
+    AcceleratorState._reset_state(reset_partial_state=True)
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+def test_a_folder_in_use_is_refused(run_main, corpus, recipe, tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(ValueError, match="is not empty: --resume continues the run in it, --output_dir names another"):
+        run_main(arguments(recipe, corpus, tmp_path))
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_resuming_nothing_is_refused(run_main, corpus, recipe, tmp_path):
+    with pytest.raises(ValueError, match="--resume: there is no checkpoint in .*run/checkpoints"):
+        run_main(arguments(recipe, corpus, tmp_path / "run", "--resume"))
+
+
+@pytest.mark.slow
+def test_resuming_with_other_arguments_is_refused(run_main, finished, corpus, recipe):
+    with pytest.raises(ValueError, match="with other arguments: learning_rate was 0.003, now 0.1, seed was 0, now 1$"):
+        run_main(arguments(recipe, corpus, finished, "--resume", "--learning_rate", 0.1, "--seed", 1))
+
+
+def test_a_batch_larger_than_the_corpus(run_main, corpus, recipe, tmp_path):
+    with pytest.raises(ValueError, match=r"48 training tracks, fewer than the batch of 49 .*lower --batch_size"):
+        run_main(arguments(recipe, corpus, tmp_path / "run", "--batch_size", 49))
+
+
+@pytest.mark.slow
+def test_unreadable_files(run_main, corpus, recipe, tmp_path, caplog):
+    broken = shutil.copytree(corpus, tmp_path / "corpus")
+    (broken / "train" / "3.flac").write_bytes(b"fLaC and nothing else")
+    (broken / "train" / "5.flac").unlink()
+    args = arguments(recipe, broken, tmp_path / "run", "--num_epochs", 2, "--num_workers", 0)
+    train.logger.propagate = True  # transformers' loggers do not, and caplog listens at the root
+    with pytest.raises(ValueError, match="2 of 48 training tracks are unreadable .*max_unreadable_fraction=0.03"):
+        run_main([*args, "--max_unreadable_fraction", "0.03"])
+    assert {"train/3.flac", "train/5.flac"} == set(re.findall(r"train/\d+\.flac", caplog.text))
+    caplog.clear()
+    shutil.rmtree(tmp_path / "run")
+    run_main([*args, "--max_unreadable_fraction", "0.05"])
+    assert (tmp_path / "run" / "results.json").exists()
+    assert sorted(re.findall(r"another track: .*?(train/\d+\.flac)", caplog.text)) == ["train/3.flac", "train/5.flac"]
+
+
+@pytest.mark.slow
+def test_stopping_at_the_end_of_an_epoch_still_evaluates_it(run_main, corpus, recipe, tmp_path, monkeypatch):
+    args = arguments(recipe, corpus, tmp_path, "--batch_size", 48, "--num_workers", 0, "--eval_every", 2)
+    asked = iter([False, True])  # after the first and the second epoch, of one step each
+    monkeypatch.setattr(train.StopRequest, "anywhere", lambda *_: next(asked))
+    with pytest.raises(SystemExit, match="^130$"):
+        run_main(args)
+    assert [entry["step"] for entry in read_log(tmp_path) if "validation/mean_R@10" in entry] == [0, 2]
+    assert list_checkpoints(tmp_path / "checkpoints")[-1].name == "step-0000002"
+
+
+def test_an_unknown_name_in_a_recipe(tmp_path):
+    (tmp_path / "wrong.yaml").write_text("batchsize: 8\nseed: 1\n")
+    with pytest.raises(ValueError, match=r"wrong.yaml: unknown arguments batchsize. Known are: .*batch_size"):
+        train.parse_arguments(["--config", str(tmp_path / "wrong.yaml")])
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "recipes").glob("*.yaml")), ids=lambda path: path.stem)
+def test_recipes(path):
+    model_args, _, args = train.parse_arguments(["--config", str(path), "--num_epochs", "3"])
+    assert args.num_epochs == 3 and isinstance(args.learning_rate, float)
+    MusCALLConfig(**(model_args.model_config or {}))
+
+
+def test_replaced_files_are_whole(tmp_path):
+    (tmp_path / "a").write_text("old")
+    (tmp_path / "b").write_text("kept")
+    with pytest.raises(KeyboardInterrupt), replace_files(tmp_path) as folder:
+        (folder / "a").write_text("half of a new")
+        raise KeyboardInterrupt
+    assert (tmp_path / "a").read_text() == "old"
+    with replace_files(tmp_path) as folder:
+        (folder / "a").write_text("new")
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"a": "new", "b": "kept"}
+
+
+PAIRS = 6
+CAPTIONS = ["a", "the sound of one low and very rich tone", "b c", "d", "e f g", "high"]  # one process has longer ones
+
+
+def build(corpus):
+    torch.manual_seed(0)
+    model = MusCALLModel(MusCALLConfig(**CONFIG)).eval()
+    extractor = MusCALLFeatureExtractor(sampling_rate=RATE, window_seconds=2)
+    tracks = load_corpus(str(corpus))["test"].select(range(7))  # odd: the two processes have unequal shares
+    return model, MusCALLProcessor(extractor, CLIPTokenizer.from_pretrained(ROOT)), tracks
+
+
+def make_batch(processor, first, last):
+    waves = np.random.default_rng(0).normal(0, 0.3, (PAIRS, 2 * RATE)).astype(np.float32)
+    batch = processor(text=CAPTIONS[first:last], return_tensors="pt")
+    return {**batch, "input_values": torch.from_numpy(waves[first:last])}
+
+
+def train_step_and_embed(rank, num_processes, port, corpus, folder):
+    torch.set_num_threads(1)
+    names = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": num_processes, "MASTER_PORT": port}
+    os.environ |= {name: str(value) for name, value in names.items()} | {"MASTER_ADDR": "127.0.0.1"}
+    accelerator = Accelerator(cpu=True)
+    model, processor, tracks = build(corpus)
+    wrapped = accelerator.prepare(model)  # stays in evaluation mode: batch norm would see each process's own pairs
+    share = PAIRS // num_processes
+    loss = infonce_loss(model, wrapped(**make_batch(processor, rank * share, (rank + 1) * share)))
+    accelerator.backward(loss)
+    results = {"loss": loss.detach(), **{f"grad.{name}": p.grad for name, p in model.named_parameters()}}
+    if rank:  # statistics that a forward pass in training mode leaves behind differ between processes
+        for buffer in model.buffers():
+            buffer.add_(1)
+    for size in (1, 3, 16):
+        names = ("text_embeds", "audio_ids", "audio_embeds")
+        results |= {
+            f"{name}.{size}": x for name, x in zip(names, embed_corpus(model, processor, tracks, accelerator, size), strict=True)
+        }
+    save_file({name: value.contiguous() for name, value in results.items()}, f"{folder}/{rank}.safetensors")
+    accelerator.end_training()
+
+
+@pytest.fixture(scope="module")
+def two_processes(corpus, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("two")
+    torch.multiprocessing.spawn(train_step_and_embed, (2, free_port(), corpus, folder), nprocs=2)
+    return [load_file(folder / f"{rank}.safetensors") for rank in range(2)]
+
+
+def test_two_processes_have_the_loss_and_gradients_of_one(two_processes, corpus):
+    model, processor, _ = build(corpus)
+    loss = model(**make_batch(processor, 0, PAIRS), return_loss=True).loss
+    loss.backward()
+    for results in two_processes:
+        torch.testing.assert_close(results["loss"], loss.detach(), rtol=1e-5, atol=0)
+        gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
+        errors = {name: results[f"grad.{name}"] - gradient for name, gradient in gradients.items()}
+        norm, error = (torch.cat([part.flatten() for part in parts.values()]).norm() for parts in (gradients, errors))
+        assert error < 1e-5 * norm
+        for name, gradient in gradients.items():  # those of the first layers are small sums of large terms
+            assert 0 < gradient.norm() and errors[name].norm() < 1e-4 * gradient.norm(), name
+
+
+@torch.no_grad()
+def test_embeddings_do_not_depend_on_processes_or_batch_size(two_processes, corpus):
+    model, processor, tracks = build(corpus)
+    audio = [processor(audio=path, windows="all", return_tensors="pt") for path in tracks["path"]]
+    assert {len(track["input_values"][0]) for track in audio} == {2, 3}
+    audio_embeds = torch.cat([model.get_audio_features(**track).pooler_output for track in audio])
+    texts = processor(text=sum(tracks["captions"], []), return_tensors="pt")
+    for results in two_processes:
+        for size in (1, 3, 16):
+            # unit vectors; float32 convolutions of another batch size differ in the last bits
+            torch.testing.assert_close(results[f"audio_embeds.{size}"], audio_embeds, rtol=0, atol=2e-6)
+            text_embeds = model.get_text_features(**texts).pooler_output
+            torch.testing.assert_close(results[f"text_embeds.{size}"], text_embeds, rtol=0, atol=2e-6)
+            assert results[f"audio_ids.{size}"].tolist() == list(range(7))
