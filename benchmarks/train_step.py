@@ -32,7 +32,7 @@ def main():
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = MusCALLModel(MusCALLConfig()).to(device).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
-    tokenizer = AutoTokenizer.from_pretrained(ROOT)
+    tokenizer = AutoTokenizer.from_pretrained(ROOT, trust_remote_code=True)
     rows = [json.loads(line) for line in (ROOT / "corpus" / "captions.jsonl").read_text().splitlines()]
     captions = [rows[index]["captions"][0] for index in torch.randperm(len(rows))]
     waves = torch.randn(args.batch_size, 320000, device=device) / 10

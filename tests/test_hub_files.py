@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    return AutoTokenizer.from_pretrained(ROOT)
+    return AutoTokenizer.from_pretrained(ROOT, trust_remote_code=True)
 
 
 def test_config_is_the_default():

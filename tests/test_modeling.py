@@ -51,7 +51,7 @@ def checkpoint(model, tmp_path_factory):
     """A folder as `save_pretrained` writes it, with its processor."""
     folder = tmp_path_factory.mktemp("checkpoint")
     model.save_pretrained(folder)
-    tokenizer = AutoTokenizer.from_pretrained(ROOT)
+    tokenizer = AutoTokenizer.from_pretrained(ROOT, trust_remote_code=True)
     MusCALLProcessor(MusCALLFeatureExtractor(window_seconds=1), tokenizer).save_pretrained(folder)
     return folder
 
@@ -276,7 +276,7 @@ for source in (folder, again):
     model = AutoModel.from_pretrained(source, trust_remote_code=True)
     processor = AutoProcessor.from_pretrained(source, trust_remote_code=True)
     extractor = AutoFeatureExtractor.from_pretrained(source, trust_remote_code=True)
-    tokenizer = AutoTokenizer.from_pretrained(source)
+    tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=True)
     assert "transformers_modules" in type(model).__module__, type(model)
     waves, texts = torch.load(audio)
     inputs = processor(text=texts, audio=waves, sampling_rate=16000, return_tensors="pt")
@@ -296,7 +296,9 @@ def test_fresh_process(model, checkpoint, tmp_path):
     environment = {"PATH": "/usr/bin:/bin", "HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1"}
     arguments = [checkpoint, tmp_path / "again", tmp_path / "in", tmp_path / "out"]
     subprocess.run([sys.executable, "-c", IN_A_FRESH_PROCESS, *arguments], check=True, cwd=tmp_path, env=environment)
-    processor = MusCALLProcessor(MusCALLFeatureExtractor(window_seconds=1), AutoTokenizer.from_pretrained(ROOT))
+    processor = MusCALLProcessor(
+        MusCALLFeatureExtractor(window_seconds=1), AutoTokenizer.from_pretrained(ROOT, trust_remote_code=True)
+    )
     inputs = processor(text=CAPTIONS, audio=torch_waves, sampling_rate=16000, return_tensors="pt")
     with torch.no_grad():
         logits = model(**inputs).logits_per_audio

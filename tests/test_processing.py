@@ -53,7 +53,9 @@ def extractor():
 
 @pytest.fixture(scope="module")
 def processor():
-    return MusCALLProcessor(MusCALLFeatureExtractor(window_seconds=2.0), AutoTokenizer.from_pretrained(ROOT))
+    return MusCALLProcessor(
+        MusCALLFeatureExtractor(window_seconds=2.0), AutoTokenizer.from_pretrained(ROOT, trust_remote_code=True)
+    )
 
 
 LAYOUTS = [  # samples of the track, windows, starts and weights, for windows of 10

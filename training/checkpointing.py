@@ -48,7 +48,9 @@ def load_checkpoint(accelerator: Accelerator, folder: Path, arguments: dict) -> 
     """
     checkpoints = list_checkpoints(folder)
     if not checkpoints:
-        raise ValueError(f"--resume: there is no checkpoint in {folder}")
+        raise ValueError(
+            f"--resume: there is no checkpoint in {folder} yet: start again in another folder, without it"
+        )
     state = json.loads((checkpoints[-1] / STATE_FILE).read_text())
     arguments = json.loads(json.dumps(arguments))  # tuples become lists, as in the file
     saved = state["arguments"]
@@ -73,7 +75,10 @@ def replace_files(folder: Path):
 
 
 class JSONLTracker(GeneralTracker):
-    """Appends one JSON object a log call to `log.jsonl`; needs no package and is always on."""
+    """
+    Appends one JSON object a log call to `log.jsonl`; needs no package and is always on. A run that was killed and
+    resumed logs the steps since its checkpoint again: the last entry of a step counts.
+    """
 
     name = "jsonl"
     requires_logging_directory = False
