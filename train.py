@@ -42,7 +42,7 @@ from modeling_muscall import MAX_LOGIT_SCALE, MusCALLModel
 from processing_muscall import MusCALLFeatureExtractor, MusCALLProcessor
 from training.card import write_card
 from training.checkpointing import JSONLTracker, load_checkpoint, replace_files, save_checkpoint
-from training.data import TrainingCollator, TrainingWindows, load_corpus
+from training.data import TrainingCollator, TrainingWindows, check_readable, load_corpus
 from training.losses import infonce_loss
 
 
@@ -211,6 +211,8 @@ def main(command_line: list[str] | None = None):
         project_dir=str(output_dir),
         dataloader_config=DataLoaderConfiguration(use_seedable_sampler=True),
     )
+    if accelerator.device.type == "cpu" and torch.get_num_threads() == 1:  # as `accelerate launch` sets it
+        torch.set_num_threads(max(1, os.cpu_count() // accelerator.num_processes))
     say = print if accelerator.is_main_process else lambda *_: None
     checkpoints = output_dir / "checkpoints"
     if not args.resume and output_dir.exists() and any(output_dir.iterdir()):
@@ -250,6 +252,8 @@ def main(command_line: list[str] | None = None):
         )
     validation = corpus["validation"].shuffle(seed=args.seed)
     validation = validation.select(range(min(len(validation), data_args.max_validation_tracks)))
+    check_readable(validation, "validation", audio_config.sampling_rate)
+    check_readable(corpus["test"], "test", audio_config.sampling_rate)
     windows = TrainingWindows(corpus["train"], audio_config.sampling_rate, audio_config.window_samples, args.seed)
     loader = DataLoader(
         windows,

@@ -391,7 +391,8 @@ def write_captions(random, words, used):
         slots |= {
             key.capitalize(): slots[key][:1].upper() + slots[key][1:] for key in ("genre", "mood", "parts", "noun")
         }
-        slots["music"] = random.choice(["music", "track"])
+        music = random.choice(["music", "track"])
+        slots["music"] = "music" if genre.endswith("soundtrack") else music
         if all(slots[name] for name in re.findall(r"{(\w+)}", template)):
             text = re.sub(r"\b([Aa]) (?=[aeiouAEIO])(?!un)", r"\1n ", template.format(**slots))
             if text.lower() not in used:

@@ -16,7 +16,7 @@ from datasets import Audio, Dataset
 from torch.utils.data import DataLoader
 from transformers import CLIPTokenizer
 
-from training.data import TrainingCollator, TrainingWindows, load_corpus
+from training.data import TrainingCollator, TrainingWindows, check_readable, load_corpus
 
 
 ROOT = Path(__file__).parents[1]
@@ -269,6 +269,12 @@ def test_unreadable_files_are_replaced_and_named(tracks, content):
         assert replacement < 6 and int(item["input_values"][0] / 0.05 + 1e-3) == replacement + 1
     with pytest.raises(ValueError, match="100 random tracks in a row are unreadable.*6.wav"):
         TrainingWindows(tracks.select([6]), RATE, RATE, seed=0)[0]
+
+
+def test_files_to_evaluate_are_checked_before_training(tracks):
+    check_readable(tracks.select(range(6)), "test", RATE)
+    with pytest.raises(ValueError, match=r"4 of the 10 test tracks cannot be read: .*6\.wav.*7\.wav.*8\.wav.*9\.wav"):
+        check_readable(tracks, "test", RATE)
 
 
 def test_collator_pads_to_the_longest_and_keeps_the_end_of_text():

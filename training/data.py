@@ -156,6 +156,24 @@ def _choose_column(rows: Dataset, column: str | None, candidates: tuple[str, ...
     return chosen
 
 
+def check_readable(tracks: Dataset, split: str, sampling_rate: int):
+    """
+    Opens every file of a split that will be evaluated, so that a bad one is known before the training, not after it.
+
+    Raises:
+        `ValueError`: if files cannot be opened; the message names each.
+    """
+    reasons = []
+    for track in tracks:
+        try:
+            with AudioReader(track["path"] if track["bytes"] is None else track["bytes"], sampling_rate):
+                pass
+        except (ValueError, OSError) as error:
+            reasons.append(str(error) if track["bytes"] is None else f"{track['path']}: {error}")
+    if reasons:
+        raise ValueError(f"{len(reasons)} of the {len(tracks)} {split} tracks cannot be read: {'; '.join(reasons)}")
+
+
 class TrainingWindows(torch.utils.data.Dataset):
     """
     A random window and a random caption of each track, the same for the same seed, epoch and track.
