@@ -3,9 +3,9 @@
 
     python convert_muscall_original.py CHECKPOINT.pth.tar OUT_DIR [--config original.yaml]
 
-The checkpoint is a dictionary with a `state_dict`. Every tensor is accounted for: an unknown or missing key is an error
-that names it, and so are mel filters that do not belong to the configuration. Without `--config` the configuration is
-the released one.
+The checkpoint is a dictionary with a `state_dict`. Every tensor is accounted for: an unknown or missing key is an
+error that names it, and so are mel filters that do not belong to the configuration. Without `--config` the
+configuration is the released one.
 """
 
 import argparse

@@ -37,7 +37,7 @@ from transformers.utils import logging
 
 from configuration_muscall import MusCALLConfig
 from corpus.build import build_corpus
-from evaluation.retrieval import embed_corpus, retrieval_metrics
+from evaluation.retrieval import chance_metrics, embed_corpus, retrieval_metrics
 from modeling_muscall import MAX_LOGIT_SCALE, MusCALLModel
 from processing_muscall import MusCALLFeatureExtractor, MusCALLProcessor
 from training.card import write_card
@@ -283,43 +283,51 @@ def main(command_line: list[str] | None = None):
     accelerator.init_trackers("tensorboard", config={key: str(value) for key, value in arguments.items()})
 
     num_parameters = sum(parameter.numel() for parameter in unwrapped.parameters())
-    say(f"{num_parameters / 1e6:.1f} M parameters, {mixed_precision} precision, on {accelerator.device}")
+    say(
+        f"{num_parameters / 1e6:.1f} M parameters, {'float32' if mixed_precision == 'no' else mixed_precision}, on {accelerator.device}"
+    )
     say(f"tracks: {len(corpus['train'])} train, {len(validation)} validation, {len(corpus['test'])} test")
     say(f"{args.num_epochs} epochs of {len(loader)} steps of {global_batch_size} pairs, from step {state['step']}")
 
-    def evaluate(tracks) -> dict[str, float]:
+    def evaluate(tracks) -> tuple[dict[str, float], dict[str, float]]:
+        """The metrics of the model and those of chance; empty but on the main process."""
         embeds = embed_corpus(unwrapped, processor, tracks, accelerator, args.eval_batch_size, args.num_workers)
-        return retrieval_metrics(*embeds) if accelerator.is_main_process else {}
+        return (retrieval_metrics(*embeds), chance_metrics(embeds[1])) if accelerator.is_main_process else ({}, {})
+
+    def describe(metrics, chance) -> str:
+        return ", ".join(
+            f"{direction.replace('_', ' ')} {metrics[f'{direction}_R@10']:.1f} % "
+            f"(chance {chance[f'{direction}_R@10']:.1f} %)"
+            for direction in ("text_to_audio", "audio_to_text")
+        )
+
+    seconds_before = state["seconds"]
+
+    def save():
+        state["seconds"] = seconds_before + time.time() - started
+        save_checkpoint(accelerator, checkpoints, state, args.keep_checkpoints)
 
     def evaluate_and_save():
         """Validates, keeps the best model in the output folder, and writes a checkpoint."""
-        metrics = evaluate(validation)
+        metrics, chance = evaluate(validation)
         if accelerator.is_main_process:
             accelerator.log({f"validation/{name}": value for name, value in metrics.items()}, step=state["step"])
-            tqdm.write(
-                f"step {state['step']}: validation R@10 {metrics['text_to_audio_R@10']:.1f} % text to audio, "
-                f"{metrics['audio_to_text_R@10']:.1f} % audio to text (chance "
-                f"{1000 / max(10, metrics['num_audio']):.1f} % text to audio)"
-            )
+            tqdm.write(f"step {state['step']}: validation R@10 {describe(metrics, chance)}")
             if state["best"] is None or metrics["mean_R@10"] > state["best"]["mean_R@10"]:
                 state["best"] = {"step": state["step"], **metrics}
                 with replace_files(output_dir) as folder:
                     unwrapped.save_pretrained(folder)
                     processor.save_pretrained(folder)
-        state["seconds"] += time.time() - evaluate_and_save.since
-        evaluate_and_save.since = time.time()
-        save_checkpoint(accelerator, checkpoints, state, args.keep_checkpoints)
+        save()
 
     def save_and_stop():
-        state["seconds"] += time.time() - evaluate_and_save.since
-        save_checkpoint(accelerator, checkpoints, state, args.keep_checkpoints)
+        save()
         progress.close()
         say(f"Stopped at step {state['step']} and saved: the same command with --resume continues.")
         accelerator.end_training()
         sys.exit(130)
 
     # Training
-    evaluate_and_save.since = started
     stop = StopRequest()
     unreadable = {}
     progress = tqdm(
@@ -382,11 +390,12 @@ def main(command_line: list[str] | None = None):
 
     # Test: the best model, on the held-out split
     unwrapped.load_state_dict(MusCALLModel.from_pretrained(output_dir).state_dict())
-    metrics = evaluate(corpus["test"])
+    metrics, chance = evaluate(corpus["test"])
     if accelerator.is_main_process:
         accelerator.log({f"test/{name}": value for name, value in metrics.items()}, step=state["step"])
         results = {
             "test": metrics,
+            "chance": chance,
             "validation": state["best"],
             "dataset": data_args.dataset,
             "fingerprint": {split: rows._fingerprint for split, rows in corpus.items()},
@@ -397,9 +406,7 @@ def main(command_line: list[str] | None = None):
         }
         (output_dir / "results.json").write_text(json.dumps(results, indent=2) + "\n")
         write_card(output_dir, results)
-        for direction in ("text_to_audio", "audio_to_text"):
-            numbers = ", ".join(f"{key} {metrics[f'{direction}_{key}']:.1f}" for key in ("R@1", "R@5", "R@10", "MedR"))
-            say(f"test, {direction.replace('_', ' ')}: {numbers}")
+        say(f"test R@10 {describe(metrics, chance)}")
         say(f"The model of step {state['best']['step']} is in {output_dir}")
     accelerator.end_training()
 

@@ -79,3 +79,8 @@ def retrieval_metrics(text_embeds, audio_ids, audio_embeds) -> dict[str, float]:
 
     metric = evaluate.load(str(METRIC))
     return metric.compute(text_embeds=text_embeds, audio_ids=audio_ids, audio_embeds=audio_embeds)
+
+
+def chance_metrics(audio_ids) -> dict[str, float]:
+    """What a random ranking would score on average; `audio_ids` as in [`embed_corpus`]."""
+    return retrieval_metrics(torch.ones(len(audio_ids), 1), audio_ids, torch.ones(int(audio_ids.max()) + 1, 1))

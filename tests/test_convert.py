@@ -75,7 +75,8 @@ def test_text_tower_is_clip(reference):
 
 # The first convolution sees decibels around -80 and a batch norm follows that removes what most of its weights do: a
 # rounding in float32 flips ReLUs over whole regions of silence. Its gradient is determined to about 1e-2 only: the
-# reference's own, on the average file, is 1e-2 away from the same step in float64. See `test_first_gradient_in_float64`.
+# reference's own, on the average file, is 1e-2 away from the same step in float64. That ours is right is what
+# `test_first_gradient_in_float64` shows.
 ILL_CONDITIONED = {"audio_backbone.conv1.weight": 2e-2}
 
 

@@ -4,8 +4,8 @@
     python tools/make_hub_files.py clip/bpe_simple_vocab_16e6.txt.gz
 
 The tokenizer is CLIP's byte-pair encoding (MIT licence). The file holds its merges alone; the vocabulary follows from
-them: 256 byte symbols, the same at the end of a word, one token for each of the first 48,894 merges and the two special
-tokens.
+them: 256 byte symbols, the same at the end of a word, one token for each of the first 48,894 merges and the two
+special tokens.
 """
 
 import gzip

@@ -22,8 +22,8 @@ tags:
 # MusCALL trained on {dataset}
 
 A dual encoder that puts music and sentences into one space
-([Contrastive Audio-Language Learning for Music](https://arxiv.org/abs/2208.12208), ISMIR 2022), trained from scratch
-with the code in this folder. The licence above is the code's; the weights are bound by the corpus they learnt from.
+([Contrastive Audio-Language Learning for Music](https://arxiv.org/abs/2208.12208), ISMIR 2022), trained with
+the code in this folder. The licence above is the code's; the weights are bound by the corpus they learnt from.
 
 ```python
 from transformers import AutoModel, AutoProcessor
@@ -37,7 +37,7 @@ print(model(**inputs).logits_per_audio.softmax(-1))
 ## Results
 
 Test split, {num_audio} tracks and {num_text} captions, all of them in the pool; windows: {windows}; ties counted
-neutrally. A random ranking has {chance:.1f} % R@10 from text to audio.
+neutrally. R@k and mAP@10 in per cent.
 
 | direction | R@1 | R@5 | R@10 | MedR | mean rank | MRR | mAP@10 |
 | --- | --- | --- | --- | --- | --- | --- | --- |
@@ -60,17 +60,17 @@ def write_card(output_dir: Path, results: dict):
     metrics = results["test"]
     keys = ("R@1", "R@5", "R@10", "MedR", "mean_rank", "MRR", "mAP@10")
     rows = [
-        f"| {direction.replace('_', ' ')} | "
-        + " | ".join(f"{metrics[f'{direction}_{key}']:.3g}" for key in keys)
+        f"| {direction.replace('_', ' ')}{label} | "
+        + " | ".join(f"{values[f'{direction}_{key}']:.2f}" for key in keys)
         + " |"
         for direction in ("text_to_audio", "audio_to_text")
+        for label, values in (("", metrics), (", chance", results["chance"]))
     ]
     card = CARD.format(
         dataset="the default corpus" if results["dataset"] == "default" else results["dataset"],
         num_audio=metrics["num_audio"],
         num_text=metrics["num_text"],
         windows=results["windows"],
-        chance=min(100, 1000 / metrics["num_audio"]),
         rows="\n".join(rows),
         num_train=results["num_tracks"]["train"],
         num_validation=results["num_tracks"]["validation"],
