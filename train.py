@@ -283,9 +283,8 @@ def main(command_line: list[str] | None = None):
     accelerator.init_trackers("tensorboard", config={key: str(value) for key, value in arguments.items()})
 
     num_parameters = sum(parameter.numel() for parameter in unwrapped.parameters())
-    say(
-        f"{num_parameters / 1e6:.1f} M parameters, {'float32' if mixed_precision == 'no' else mixed_precision}, on {accelerator.device}"
-    )
+    precision = "float32" if mixed_precision == "no" else mixed_precision
+    say(f"{num_parameters / 1e6:.1f} M parameters in {precision} on {accelerator.device}")
     say(f"tracks: {len(corpus['train'])} train, {len(validation)} validation, {len(corpus['test'])} test")
     say(f"{args.num_epochs} epochs of {len(loader)} steps of {global_batch_size} pairs, from step {state['step']}")
 
