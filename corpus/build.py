@@ -1,4 +1,4 @@
-"""Build the default corpus: render the shipped MIDI, copy the shipped recordings, write a Hugging Face audio folder.
+"""Build the default corpus: render the shipped MIDI, decode the shipped recordings, write a Hugging Face audio folder.
 
     python corpus/build.py [--output_dir DIR] [--limit N] [--num_workers N]
 
@@ -9,7 +9,6 @@ constants below have changed. The same inputs give the same bytes.
 """
 
 import argparse
-import filecmp
 import hashlib
 import importlib.util
 import io
@@ -120,10 +119,18 @@ def start_worker(soundfont_path):
     SOUNDFONT = Path(soundfont_path).read_bytes()
 
 
-def render_file(path, midi, fingerprint):
-    """Render one clip to the FLAC file `path`."""
+def decode(opus):
+    """Bytes of a shipped recording -> 20 s mono float32 at 16 kHz."""
+    samples, rate = soundfile.read(io.BytesIO(opus), dtype="float32")
+    if rate != RATE or samples.ndim != 1 or len(samples) < SAMPLES:
+        raise ValueError(f"expected {SAMPLES} mono samples at {RATE} Hz, got {samples.shape} at {rate} Hz")
+    return samples[:SAMPLES]
+
+
+def build_file(path, data, fingerprint):
+    """Write one clip, from its MIDI or its Opus file, to the FLAC file `path`."""
     try:
-        wave = render(midi, SOUNDFONT)
+        wave = render(data, SOUNDFONT) if data.startswith(b"MThd") else decode(data)
     except ValueError as error:
         raise ValueError(f"{path.stem}: {error}") from error
     flac = io.BytesIO()
@@ -138,7 +145,7 @@ def clean(output_dir):
     known = {row["path"] for row in read_rows()}
     for split in SPLITS:
         folder = output_dir / split
-        for path in [*folder.glob("mma-*.flac"), *folder.glob("produced-*.opus")]:
+        for path in [*folder.glob("mma-*.flac"), *folder.glob("produced-*.*")]:
             if f"{split}/{path.name}" not in known:
                 path.unlink()
         for path in folder.glob(".*.part"):
@@ -176,23 +183,19 @@ def build_corpus(output_dir=CORPUS / "rendered", limit=None, num_workers=None):
     for split in SPLITS:
         (output_dir / split).mkdir(parents=True, exist_ok=True)
     clean(output_dir)
-    for row in rows:
-        source, target = CORPUS / "produced" / Path(row["path"]).name, output_dir / row["path"]
-        if row["source"] == "produced" and not (target.exists() and filecmp.cmp(source, target, shallow=False)):
-            replace_file(target, source.read_bytes())
-
     soundfont = find_soundfont()
-    tools = (
-        f"{BUILDER} {RATE} {SAMPLES} {LEVEL} {PEAK} {HIGH_PASS} {version('midirenderer')} {version('soxr')}".encode()
-    )
+    tools = f"{BUILDER} {RATE} {SAMPLES} {LEVEL} {PEAK} {version('midirenderer')} {version('soxr')}".encode()
     tools += hashlib.sha256(soundfont.read_bytes()).digest()
-    todo, rendered = [], [row for row in rows if row["source"] == "mma"]
+    todo = []
     with zipfile.ZipFile(CORPUS / "mma" / "midi.zip") as archive:
-        for row in rendered:
-            midi, path = archive.read(f"{row['id']}.mid"), output_dir / row["path"]
-            fingerprint = hashlib.sha256(tools + midi).hexdigest()
+        for row in rows:
+            if row["source"] == "mma":
+                data = archive.read(f"{row['id']}.mid")
+            else:
+                data = (CORPUS / "produced" / f"{row['id']}.opus").read_bytes()
+            path, fingerprint = output_dir / row["path"], hashlib.sha256(tools + data).hexdigest()
             if not is_current(path, fingerprint):
-                todo.append((path, midi, fingerprint))
+                todo.append((path, data, fingerprint))
     if todo:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
         workers = min(num_workers or cores, len(todo))
@@ -200,10 +203,8 @@ def build_corpus(output_dir=CORPUS / "rendered", limit=None, num_workers=None):
         context = multiprocessing.get_context("spawn")
         pool = ProcessPoolExecutor(workers, context, initializer=start_worker, initargs=(str(soundfont),))
         try:
-            futures = [pool.submit(render_file, *task) for task in todo]
-            done = tqdm(
-                as_completed(futures), "rendering the corpus", len(rendered), initial=len(rendered) - len(todo)
-            )
+            futures = [pool.submit(build_file, *task) for task in todo]
+            done = tqdm(as_completed(futures), "building the corpus", len(rows), initial=len(rows) - len(todo))
             for future in done:
                 future.result()
         finally:

@@ -438,7 +438,7 @@ def caption(tracks):
         ranks = {key: np.mean([fact[key] < facts[name][key] for fact in facts.values()]) for key in keys}
         words, kept = describe(track, tags, facts[name], ranks)
         split = splits[track["family"]]
-        row = {"id": name, "path": f"{split}/{name}.opus", "captions": write_captions(Random(name), words, used)}
+        row = {"id": name, "path": f"{split}/{name}.flac", "captions": write_captions(Random(name), words, used)}
         row |= {"source": SOURCE} | {key: track[key] for key in ("title", "artist", "licence")}
         row |= {"caption_source": "pseudo", "split": split, "family": track["family"], "package": track["package"]}
         rows.append(row | {"tags": kept})
