@@ -195,14 +195,17 @@ class MusCALLConfig(PreTrainedConfig):
         """Checks every value against its range; also part of the `@strict` validation before saving."""
         _check(self.text_pooling in ("eos", "cls", "mean"), self, "text_pooling", "'eos', 'cls' or 'mean'")
         _check(
-            self.text_pooling != "eos" or isinstance(self.text_config.eos_token_id, int),
+            self.text_pooling != "eos" or self.text_config.eos_token_id in range(self.text_config.vocab_size),
             self,
             "text_pooling",
-            "'cls' or 'mean' for a text encoder without one end-of-text token",
+            "'cls' or 'mean' for a text encoder whose eos_token_id is not one token of its vocabulary",
         )
         _check(self.projection_dim > 0, self, "projection_dim", "an integer above 0")
         _check(
-            self.logit_scale_init_value <= math.log(100), self, "logit_scale_init_value", "at most ln(100) = 4.6052"
+            -math.inf < self.logit_scale_init_value <= math.log(100),
+            self,
+            "logit_scale_init_value",
+            "at most ln(100) = 4.6052",
         )
         _check(self.initializer_range > 0, self, "initializer_range", "above 0")
 

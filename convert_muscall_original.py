@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 import yaml
-from transformers import AutoTokenizer
+from transformers import CLIPTokenizer
 
 from configuration_muscall import MusCALLConfig
 from modeling_muscall import MusCALLModel
@@ -189,7 +189,7 @@ def main():
     feature_extractor = MusCALLFeatureExtractor(
         sampling_rate=audio_config.sampling_rate, window_seconds=audio_config.window_seconds
     )
-    tokenizer = AutoTokenizer.from_pretrained(Path(__file__).parent, trust_remote_code=True)
+    tokenizer = CLIPTokenizer.from_pretrained(Path(__file__).parent)
     if len(tokenizer) == text_config.vocab_size:
         tokenizer.model_max_length = text_config.max_position_embeddings
         MusCALLProcessor(feature_extractor, tokenizer).save_pretrained(args.output_dir)

@@ -8,7 +8,13 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import nn
-from transformers import AutoConfig, AutoModel, PreTrainedModel
+from transformers import (
+    MODEL_FOR_TEXT_ENCODING_MAPPING,
+    AutoConfig,
+    AutoModel,
+    AutoModelForTextEncoding,
+    PreTrainedModel,
+)
 from transformers import initialization as init
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import BaseModelOutputWithPooling, ModelOutput
@@ -218,11 +224,27 @@ class MusCALLPreTrainedModel(PreTrainedModel):
     config: MusCALLConfig
     base_model_prefix = "muscall"
     supports_gradient_checkpointing = True
-    _no_split_modules = ["MusCALLStem", "MusCALLBottleneck"]
+    _no_split_modules = ["MusCALLStem", "MusCALLBottleneck", "MusCALLAttentionPool"]
     _supports_sdpa = True
     _supports_flash_attn = True
     _supports_flex_attn = True
     _supports_attention_backend = True
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path, *model_args, output_loading_info=False, **kwargs):
+        """As [`PreTrainedModel.from_pretrained`], but a missing or extra tensor is an error."""
+        model, info = super().from_pretrained(
+            pretrained_model_name_or_path, *model_args, output_loading_info=True, **kwargs
+        )
+        wrong = {name: sorted(info[name]) for name in ("missing_keys", "unexpected_keys") if info[name]}
+        if wrong:
+            found = "; ".join(f"{name.replace('_', ' ')}: {', '.join(keys)}" for name, keys in wrong.items())
+            raise ValueError(f"The checkpoint {pretrained_model_name_or_path} does not fit its configuration: {found}")
+        # A file's tensors lie at any address, and some CPU kernels round otherwise there: realigned, a loaded model
+        # gives the bits of the saved one.
+        for parameter in model.parameters():
+            parameter.data = parameter.data.clone()
+        return (model, info) if output_loading_info else model
 
     @torch.no_grad()
     def _init_weights(self, module):
@@ -306,6 +328,11 @@ class MusCALLAudioModel(MusCALLPreTrainedModel):
         return BaseModelOutputWithPooling(last_hidden_state=cells, pooler_output=self.pool(cells))
 
 
+def _text_encoder_class(text_config):
+    """The auto class that has the encoder alone, without a decoder or a head (T5, CLIP), where there is one."""
+    return AutoModelForTextEncoding if type(text_config) in MODEL_FOR_TEXT_ENCODING_MAPPING else AutoModel
+
+
 class MusCALLModel(MusCALLPreTrainedModel):
     r"""
     Dual encoder that aligns music with sentences: Contrastive Audio-Language Learning for Music (ISMIR 2022,
@@ -319,7 +346,7 @@ class MusCALLModel(MusCALLPreTrainedModel):
     def __init__(self, config: MusCALLConfig):
         super().__init__(config)
         self.audio_model = MusCALLAudioModel._from_config(config.audio_config)
-        self.text_model = AutoModel.from_config(config.text_config)
+        self.text_model = _text_encoder_class(config.text_config).from_config(config.text_config)
         self._drop_text_pooler()
         self.audio_projection = nn.Linear(config.audio_config.hidden_size, config.projection_dim, bias=False)
         self.text_projection = nn.Linear(config.text_config.hidden_size, config.projection_dim, bias=False)
@@ -330,22 +357,6 @@ class MusCALLModel(MusCALLPreTrainedModel):
         # BERT and its kin carry a pooler that `text_pooling` replaces: unused, it would stop training with DDP.
         if "pooler" in dict(self.text_model.named_children()):
             self.text_model.pooler = None
-
-    @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path, *model_args, output_loading_info=False, **kwargs):
-        """As [`PreTrainedModel.from_pretrained`], but a missing or extra tensor is an error."""
-        model, info = super().from_pretrained(
-            pretrained_model_name_or_path, *model_args, output_loading_info=True, **kwargs
-        )
-        wrong = {name: sorted(info[name]) for name in ("missing_keys", "unexpected_keys") if info[name]}
-        if wrong:
-            found = "; ".join(f"{name.replace('_', ' ')}: {', '.join(keys)}" for name, keys in wrong.items())
-            raise ValueError(f"The checkpoint {pretrained_model_name_or_path} does not fit its configuration: {found}")
-        # A file's tensors lie at any address, and some CPU kernels round otherwise there: realigned, a loaded model
-        # gives the bits of the saved one.
-        for parameter in model.parameters():
-            parameter.data = parameter.data.clone()
-        return (model, info) if output_loading_info else model
 
     @classmethod
     def from_text_pretrained(cls, pretrained_model_name_or_path, *, text_pooling="mean", **config_kwargs):
@@ -366,7 +377,9 @@ class MusCALLModel(MusCALLPreTrainedModel):
         >>> model = MusCALLModel.from_text_pretrained("sentence-transformers/all-MiniLM-L6-v2", projection_dim=256)
         ```"""
         text_config = AutoConfig.from_pretrained(pretrained_model_name_or_path).get_text_config()
-        text_model = AutoModel.from_pretrained(pretrained_model_name_or_path, config=text_config, dtype=torch.float32)
+        text_model = _text_encoder_class(text_config).from_pretrained(
+            pretrained_model_name_or_path, config=text_config, dtype=torch.float32
+        )
         model = cls(MusCALLConfig(text_config=text_config, text_pooling=text_pooling, **config_kwargs))
         model.text_model = text_model
         model._drop_text_pooler()
@@ -383,8 +396,11 @@ class MusCALLModel(MusCALLPreTrainedModel):
         if self.config.text_pooling == "cls":
             return hidden_states[:, 0]
         if self.config.text_pooling == "eos":
-            # The paper's code pools at the largest token id, which in its vocabulary is the end of text.
-            position = (input_ids == self.config.text_config.eos_token_id).int().argmax(1)
+            # The paper's code pools at the largest token id, which in its vocabulary is the end of text. So do the
+            # checkpoints of CLIP whose configuration has a wrong id, 2.
+            # https://github.com/huggingface/transformers/pull/24773
+            end = self.config.text_config.eos_token_id
+            position = (input_ids if end == 2 else (input_ids == end).int()).argmax(1)
             return hidden_states[torch.arange(len(hidden_states), device=hidden_states.device), position]
         if attention_mask is None:
             return hidden_states.mean(1)
@@ -448,20 +464,28 @@ class MusCALLModel(MusCALLPreTrainedModel):
             outputs.pooler_output = F.normalize(self.audio_projection(outputs.pooler_output), dim=-1)
             return outputs
 
+        if input_values.dim() != 3:
+            raise ValueError(
+                "`input_values` must have shape (batch_size, samples) or (batch_size, windows, samples), got "
+                f"{tuple(input_values.shape)}."
+            )
         if window_weights is None:
             window_weights = input_values.new_ones(input_values.shape[:2])
-        if input_values.dim() != 3 or window_weights.shape != input_values.shape[:2]:
+        if window_weights.shape != input_values.shape[:2]:
             raise ValueError(
-                "`input_values` must have shape (batch_size, samples) or (batch_size, windows, samples) and "
-                f"`window_weights` (batch_size, windows), got {tuple(input_values.shape)} and "
-                f"{tuple(window_weights.shape)}."
+                f"`window_weights` must have shape (batch_size, windows), {tuple(input_values.shape[:2])} for these "
+                f"`input_values`, got {tuple(window_weights.shape)}."
             )
-        real = window_weights > 0
-        outputs = self.audio_model(input_values[real])
+        if torch.compiler.is_compiling():  # a graph has no shapes that depend on data: padding is run, with weight 0
+            windows, weights = input_values.flatten(0, 1), window_weights.flatten()
+            tracks = torch.arange(len(input_values), device=weights.device).repeat_interleave(input_values.shape[1])
+        else:
+            real = window_weights > 0
+            windows, weights, tracks = input_values[real], window_weights[real], real.nonzero()[:, 0]
+        outputs = self.audio_model(windows)
         window_embeds = F.normalize(self.audio_projection(outputs.pooler_output), dim=-1)
-        weighted = window_embeds * window_weights[real][:, None].to(window_embeds.dtype)
-        track_embeds = weighted.new_zeros(len(input_values), weighted.shape[1])
-        track_embeds = track_embeds.index_add(0, real.nonzero()[:, 0], weighted)
+        weighted = window_embeds * weights[:, None].to(window_embeds.dtype)
+        track_embeds = weighted.new_zeros(len(input_values), weighted.shape[1]).index_add(0, tracks, weighted)
         outputs.pooler_output = F.normalize(track_embeds, dim=-1)
         return outputs
 
@@ -500,7 +524,8 @@ class MusCALLModel(MusCALLPreTrainedModel):
         text_outputs = self.get_text_features(input_ids, attention_mask, **kwargs)
         audio_embeds, text_embeds = audio_outputs.pooler_output, text_outputs.pooler_output
 
-        logits_per_text = self.scale_similarity(text_embeds.float() @ audio_embeds.float().t())
+        similarity = text_embeds.float() @ audio_embeds.float().t().to(text_embeds.device)
+        logits_per_text = self.scale_similarity(similarity)
         if return_loss and len(text_embeds) != len(audio_embeds):
             raise ValueError(
                 f"`return_loss=True` needs one text per audio, got {len(text_embeds)} texts and {len(audio_embeds)} "
@@ -518,7 +543,7 @@ class MusCALLModel(MusCALLPreTrainedModel):
 
     def scale_similarity(self, similarity: torch.Tensor) -> torch.Tensor:
         """Cosine similarities -> logits; the scale is at most 100."""
-        return similarity * self.logit_scale.float().clamp(max=MAX_LOGIT_SCALE).exp()
+        return similarity * self.logit_scale.float().to(similarity.device).clamp(max=MAX_LOGIT_SCALE).exp()
 
 
 MusCALLModel.register_for_auto_class("AutoModel")

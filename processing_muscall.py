@@ -190,6 +190,11 @@ def _to_mono(array, name):
             f"samples have shape (channels, samples), with at most {MAX_CHANNELS} channels, got {array.shape}: "
             "transpose (samples, channels); a batch is a list of arrays"
         )
+    if array.dtype == np.int32 and 0 < np.abs(array).max() < 2**15:
+        raise ValueError(
+            f"int32 PCM has a full scale of 2**31, a peak of {np.abs(array).max()} is silence: pass 16-bit samples as "
+            "int16"
+        )
     if array.dtype.name in FULL_SCALE:
         offset = 128 if array.dtype == np.uint8 else 0
         array = (array.astype(np.float32) - offset) / np.float32(FULL_SCALE[array.dtype.name])
@@ -464,6 +469,8 @@ class MusCALLProcessor(ProcessorMixin):
         nested_text, nested_audio = kwargs.pop("text_kwargs", {}), kwargs.pop("audio_kwargs", {})
         audio_kwargs = {name: kwargs.pop(name) for name in audio_names if name in kwargs} | nested_audio
         text_kwargs = self.text_kwargs | kwargs | nested_text
+        if text is None:  # nobody else would say that an argument is unknown
+            audio_kwargs = kwargs | audio_kwargs
         inputs = {}
         if text is not None:
             texts = [text] if isinstance(text, str) else text

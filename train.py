@@ -11,6 +11,7 @@ The output folder holds the best model so far, ready for `AutoModel`, with its p
 """
 
 import dataclasses
+import hashlib
 import json
 import math
 import os
@@ -18,6 +19,7 @@ import signal
 import sys
 import time
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 
 import torch
@@ -35,18 +37,20 @@ from transformers import (
 )
 from transformers.utils import logging
 
-from configuration_muscall import MusCALLConfig
+from configuration_muscall import MusCALLAudioConfig, MusCALLConfig
 from corpus.build import build_corpus
 from evaluation.retrieval import chance_metrics, embed_corpus, retrieval_metrics
 from modeling_muscall import MAX_LOGIT_SCALE, MusCALLModel
 from processing_muscall import MusCALLFeatureExtractor, MusCALLProcessor
 from training.card import write_card
-from training.checkpointing import JSONLTracker, load_checkpoint, replace_files, save_checkpoint
+from training.checkpointing import JSONLTracker, list_checkpoints, load_checkpoint, replace_files, save_checkpoint
 from training.data import TrainingCollator, TrainingWindows, check_readable, load_corpus
 from training.losses import infonce_loss
 
 
 ROOT = Path(__file__).resolve().parent
+FREE_ON_RESUME = ("output_dir", "resume", "max_unreadable_fraction", "num_workers", "eval_batch_size")
+FREE_ON_RESUME += ("keep_checkpoints", "log_every", "report_to")
 logger = logging.get_logger("train")
 
 
@@ -66,8 +70,16 @@ class ModelArguments:
     def __post_init__(self):
         if isinstance(self.model_config, str):
             self.model_config = json.loads(self.model_config)
+        self.model_config = self.model_config or {}
         if self.model_name_or_path and (self.text_model_name_or_path or self.model_config):
             raise ValueError("model_name_or_path brings its own text encoder and configuration: give it alone.")
+        if self.text_model_name_or_path and "text_config" in self.model_config:
+            raise ValueError("text_model_name_or_path brings its own text_config: leave it out of model_config.")
+        audio_config = self.model_config.get("audio_config", {})
+        for config_class, values in ((MusCALLConfig, self.model_config), (MusCALLAudioConfig, audio_config)):
+            known = {item.name for item in dataclasses.fields(config_class)}
+            if unknown := sorted(set(values) - known):
+                raise ValueError(f"{config_class.__name__} has no field {', '.join(unknown)}.")
 
 
 @dataclass
@@ -111,7 +123,10 @@ class TrainingArguments:
     mixed_precision: str | None = field(
         default=None, metadata={"help": "no, bf16 or fp16; default: bf16 on a GPU that has it, else no."}
     )
-    gradient_checkpointing: bool = field(default=False, metadata={"help": "Recompute activations: slower, smaller."})
+    gradient_checkpointing: bool = field(
+        default=False,
+        metadata={"help": "Recompute activations: smaller, slower; batch-norm statistics then move twice a step."},
+    )
     num_workers: int = field(default=2, metadata={"help": "Processes that read audio, for each training process."})
     eval_every: int = field(default=1, metadata={"help": "Epochs between two evaluations and checkpoints."})
     eval_batch_size: int = field(default=16, metadata={"help": "Tracks in an evaluation batch on each process."})
@@ -121,18 +136,30 @@ class TrainingArguments:
         default_factory=lambda: ["tensorboard"], metadata={"help": "Trackers of accelerate, beside log.jsonl."}
     )
 
+    def __post_init__(self):
+        for name in ("batch_size", "num_epochs", "eval_every", "eval_batch_size", "keep_checkpoints", "log_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")
+
 
 def parse_arguments(command_line: list[str]) -> tuple[ModelArguments, DataArguments, TrainingArguments]:
-    """The recipe's values under those of the command line. An unknown name in either is an error."""
+    """
+    The recipe's values under those of the command line. An unknown name in either is an error. A pretrained model or
+    text encoder named on the command line replaces what the recipe says of the model or of its text tower.
+    """
     parser = HfArgumentParser(
         (ModelArguments, DataArguments, TrainingArguments), description=__doc__.split("\n\n")[0], allow_abbrev=False
     )
     parser.add_argument("--config", default=str(ROOT / "recipes" / "default.yaml"), help="The recipe.")
-    config = parser.parse_known_args(command_line)[0].config
-    recipe = yaml.safe_load(Path(config).read_text()) or {}
+    given = parser.parse_known_args(command_line)[0]
+    config, recipe = given.config, yaml.safe_load(Path(given.config).read_text()) or {}
     known = {item.name for group in parser.dataclass_types for item in dataclasses.fields(group)}
     if unknown := sorted(set(recipe) - known):
         raise ValueError(f"{config}: unknown arguments {', '.join(unknown)}. Known are: {', '.join(sorted(known))}.")
+    if given.model_name_or_path:
+        recipe.pop("model_config", None)
+    elif given.text_model_name_or_path:
+        recipe.get("model_config", {}).pop("text_config", None)
     parser.set_defaults(**recipe)
     *groups, namespace = parser.parse_args_into_dataclasses(command_line)
     return tuple(groups)
@@ -144,15 +171,14 @@ def build_model(args: ModelArguments) -> tuple[MusCALLModel, MusCALLProcessor]:
     # 2. a MusCALL checkpoint
     # 3. a pretrained text encoder, the rest at random
     # 4. everything at random
-    config = args.model_config or {}
     if args.model_name_or_path:
         model = MusCALLModel.from_pretrained(args.model_name_or_path, dtype=torch.float32)
         return model, AutoProcessor.from_pretrained(args.model_name_or_path, trust_remote_code=True)
     if args.text_model_name_or_path:
-        model = MusCALLModel.from_text_pretrained(args.text_model_name_or_path, **config)
+        model = MusCALLModel.from_text_pretrained(args.text_model_name_or_path, **args.model_config)
         tokenizer = AutoTokenizer.from_pretrained(args.text_model_name_or_path)
     else:
-        model = MusCALLModel(MusCALLConfig(**config))
+        model = MusCALLModel(MusCALLConfig(**args.model_config))
         tokenizer = CLIPTokenizer.from_pretrained(ROOT)  # AutoTokenizer would ask to trust this folder's code
     audio_config, text_config = model.config.audio_config, model.config.text_config
     if len(tokenizer) > text_config.vocab_size:
@@ -215,16 +241,13 @@ def main(command_line: list[str] | None = None):
         torch.set_num_threads(max(1, os.cpu_count() // accelerator.num_processes))
     say = print if accelerator.is_main_process else lambda *_: None
     checkpoints = output_dir / "checkpoints"
-    if not args.resume and output_dir.exists() and any(output_dir.iterdir()):
-        raise ValueError(f"{output_dir} is not empty: --resume continues the run in it, --output_dir names another.")
+    if not args.resume and (list_checkpoints(checkpoints) or (output_dir / "config.json").exists()):
+        raise ValueError(f"{output_dir} holds a run: --resume continues it, --output_dir names another folder.")
     accelerator.wait_for_everyone()
     # What decides the result, and so must be the same when the run is resumed.
-    arguments = {
-        **dataclasses.asdict(model_args),
-        **dataclasses.asdict(data_args),
-        **{name: value for name, value in dataclasses.asdict(args).items() if name not in ("output_dir", "resume")},
-        "num_processes": accelerator.num_processes,
-    }
+    arguments = dataclasses.asdict(model_args) | dataclasses.asdict(data_args) | dataclasses.asdict(args)
+    arguments = {name: value for name, value in arguments.items() if name not in FREE_ON_RESUME}
+    arguments["num_processes"] = accelerator.num_processes
 
     # Model and processor
     set_seed(args.seed)
@@ -306,13 +329,17 @@ def main(command_line: list[str] | None = None):
         state["seconds"] = seconds_before + time.time() - started
         save_checkpoint(accelerator, checkpoints, state, args.keep_checkpoints)
 
+    def quality(metrics) -> tuple[float, float]:
+        """What the best model is chosen by; the second decides where a small pool gives everybody the same R@10."""
+        return metrics["mean_R@10"], metrics["text_to_audio_MRR"] + metrics["audio_to_text_MRR"]
+
     def evaluate_and_save():
         """Validates, keeps the best model in the output folder, and writes a checkpoint."""
         metrics, chance = evaluate(validation)
         if accelerator.is_main_process:
             accelerator.log({f"validation/{name}": value for name, value in metrics.items()}, step=state["step"])
             tqdm.write(f"step {state['step']}: validation R@10 {describe(metrics, chance)}")
-            if state["best"] is None or metrics["mean_R@10"] > state["best"]["mean_R@10"]:
+            if state["best"] is None or quality(metrics) > quality(state["best"]):
                 state["best"] = {"step": state["step"], **metrics}
                 with replace_files(output_dir) as folder:
                     unwrapped.save_pretrained(folder)
@@ -392,7 +419,9 @@ def main(command_line: list[str] | None = None):
     metrics, chance = evaluate(corpus["test"])
     if accelerator.is_main_process:
         accelerator.log({f"test/{name}": value for name, value in metrics.items()}, step=state["step"])
+        weights = (output_dir / "model.safetensors").read_bytes()
         results = {
+            "split": "test",
             "test": metrics,
             "chance": chance,
             "validation": state["best"],
@@ -402,6 +431,8 @@ def main(command_line: list[str] | None = None):
             "windows": processor.feature_extractor.windows,
             "arguments": arguments,
             "training_seconds": round(state["seconds"]),
+            "checkpoint_sha256": hashlib.sha256(weights).hexdigest(),
+            "versions": {name: version(name) for name in ("torch", "transformers", "accelerate", "datasets")},
         }
         (output_dir / "results.json").write_text(json.dumps(results, indent=2) + "\n")
         write_card(output_dir, results)

@@ -43,7 +43,7 @@ def main():
     torch.manual_seed(0)
     random = np.random.default_rng(0)
     ours, our_extractor = MusCALLModel(MusCALLConfig()).eval(), MusCALLFeatureExtractor()
-    clap, clap_extractor = ClapModel(ClapConfig()).eval(), ClapFeatureExtractor()
+    clap, clap_extractor = ClapModel(ClapConfig()).eval(), ClapFeatureExtractor(truncation="rand_trunc")
     print(f"{torch.get_num_threads()} threads")
     for batch_size in (1, 16):
         our_clips = [random.normal(size=320000).astype(np.float32) / 10 for _ in range(batch_size)]

@@ -80,8 +80,10 @@ def test_impossible_value(field, value):
 
 
 def test_eos_pooling_needs_an_end_of_text_token():
-    with pytest.raises(ValueError, match="without one end-of-text token"):
+    with pytest.raises(ValueError, match="eos_token_id is not one token"):
         MusCALLConfig(text_config={"model_type": "bert"}, text_pooling="eos")
+    with pytest.raises(ValueError, match="eos_token_id is not one token"):
+        MusCALLConfig(text_config={"vocab_size": 1000})
 
 
 def test_wrong_type():

@@ -9,7 +9,17 @@ import torch
 import torch.nn.functional as F
 import torchaudio
 from safetensors.torch import load_file, save_file
-from transformers import AutoConfig, AutoModel, AutoProcessor, AutoTokenizer, BertConfig, BertModel, pipeline
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoProcessor,
+    AutoTokenizer,
+    BertConfig,
+    BertModel,
+    CLIPTextConfig,
+    CLIPTextModel,
+    pipeline,
+)
 
 from configuration_muscall import MusCALLAudioConfig, MusCALLConfig
 from modeling_muscall import MusCALLAttentionPool, MusCALLAudioModel, MusCALLModel, contrastive_loss
@@ -161,6 +171,11 @@ def test_compiles_without_graph_breaks(model):
         torch.testing.assert_close(
             compiled(ids, waves).logits_per_audio, model(ids, waves).logits_per_audio, atol=1e-4, rtol=1e-4
         )
+    windows, weights = build_waves(4).unflatten(0, (2, 2)), torch.tensor([[1.0, 0.0], [1.0, 0.5]])
+    features = torch.compile(model.get_audio_features, fullgraph=True, backend="aot_eager")
+    with torch.no_grad():
+        actual, expected = (run(windows, weights).pooler_output for run in (features, model.get_audio_features))
+    torch.testing.assert_close(actual, expected, atol=1e-5, rtol=0)
     training = build_model().train()
     torch.compile(training, fullgraph=True, backend="aot_eager")(ids, waves, return_loss=True).loss.backward()
 
@@ -294,6 +309,7 @@ def test_fresh_process(model, checkpoint, tmp_path):
     waves = [np.sin(np.arange(40000) / 10), np.random.default_rng(0).normal(size=9000) / 10]
     torch.save((torch_waves := [torch.tensor(wave, dtype=torch.float32) for wave in waves], CAPTIONS), tmp_path / "in")
     environment = {"PATH": "/usr/bin:/bin", "HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1"}
+    environment["OMP_NUM_THREADS"] = str(torch.get_num_threads())  # another number of threads adds in another order
     arguments = [checkpoint, tmp_path / "again", tmp_path / "in", tmp_path / "out"]
     subprocess.run([sys.executable, "-c", IN_A_FRESH_PROCESS, *arguments], check=True, cwd=tmp_path, env=environment)
     processor = MusCALLProcessor(
@@ -377,6 +393,31 @@ def test_from_text_pretrained(tmp_path):
         model.save_pretrained(tmp_path / "muscall")
         loaded = AutoModel.from_pretrained(tmp_path / "muscall", trust_remote_code=True)
         assert torch.equal(loaded.get_text_features(**inputs).pooler_output[0], embeds)
+
+
+def test_from_clip_with_its_wrong_end_of_text(tmp_path):
+    """The configuration of CLIP's checkpoints names token 2; the end of text is the largest id."""
+    text_config = {"num_hidden_layers": 1, "hidden_size": 32, "num_attention_heads": 4, "vocab_size": 99}
+    clip = CLIPTextModel(CLIPTextConfig(**text_config, intermediate_size=64, eos_token_id=2))
+    clip.save_pretrained(tmp_path)
+    model = MusCALLModel.from_text_pretrained(tmp_path, text_pooling="eos", audio_config=AUDIO).eval()
+    ids = torch.tensor([[97, 5, 98, 98], [97, 6, 7, 98]])
+    with torch.no_grad():
+        expected = model.text_projection(clip.eval()(ids).pooler_output)
+        embeds = model.get_text_features(ids).pooler_output
+    torch.testing.assert_close(embeds, F.normalize(expected, dim=1), atol=1e-5, rtol=0)
+
+
+def test_t5_encoder():
+    """Of an encoder-decoder only the encoder becomes the text tower."""
+    t5 = {"model_type": "t5", "d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 1, "num_heads": 4, "vocab_size": 99}
+    model = build_model(text_config=t5, text_pooling="mean")
+    assert model.get_text_features(torch.tensor([[5, 6, 1]])).pooler_output.shape == (1, 16)
+
+
+def test_audio_tower_does_not_load_from_a_full_checkpoint_in_silence(checkpoint):
+    with pytest.raises(ValueError, match="missing keys"):
+        MusCALLAudioModel.from_pretrained(checkpoint)
 
 
 def test_zero_shot_pipeline(checkpoint, model):

@@ -161,14 +161,14 @@ def run_main(monkeypatch):
 def test_runs_that_cannot_start(run_main, corpus, recipe, tmp_path):
     with pytest.raises(ValueError, match=r"48 training tracks, fewer than the batch of 49 .*lower --batch_size"):
         run_main(arguments(recipe, corpus, tmp_path / "run", "--batch_size", 49))
-    (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(ValueError, match="is not empty: --resume continues the run in it, --output_dir names another"):
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(ValueError, match="holds a run: --resume continues it, --output_dir names another"):
         run_main(arguments(recipe, corpus, tmp_path))
     with pytest.raises(
         ValueError, match="there is no checkpoint in .*/checkpoints yet: start again in another folder"
     ):
         run_main(arguments(recipe, corpus, tmp_path, "--resume"))
-    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
 
 
 @pytest.mark.slow

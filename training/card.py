@@ -3,7 +3,6 @@
 
 import json
 import platform
-from importlib.metadata import version
 from pathlib import Path
 
 
@@ -23,7 +22,7 @@ tags:
 
 A dual encoder that puts music and sentences into one space
 ([Contrastive Audio-Language Learning for Music](https://arxiv.org/abs/2208.12208), ISMIR 2022), trained with
-the code in this folder. The licence above is the code's; the weights are bound by the corpus they learnt from.
+the model code in this folder. The licence above is the code's; the weights are bound by the corpus they learnt from.
 
 ```python
 from transformers import AutoModel, AutoProcessor
@@ -66,8 +65,10 @@ def write_card(output_dir: Path, results: dict):
         for direction in ("text_to_audio", "audio_to_text")
         for label, values in (("", metrics), (", chance", results["chance"]))
     ]
+    # A folder of this machine goes by its name alone.
+    dataset = Path(results["dataset"]).name if Path(results["dataset"]).exists() else results["dataset"]
     card = CARD.format(
-        dataset="the default corpus" if results["dataset"] == "default" else results["dataset"],
+        dataset="the default corpus" if results["dataset"] == "default" else dataset,
         num_audio=metrics["num_audio"],
         num_text=metrics["num_text"],
         windows=results["windows"],
@@ -76,8 +77,8 @@ def write_card(output_dir: Path, results: dict):
         num_validation=results["num_tracks"]["validation"],
         seconds=results["training_seconds"],
         machine=platform.machine(),
-        torch=version("torch"),
-        transformers=version("transformers"),
+        torch=results["versions"]["torch"],
+        transformers=results["versions"]["transformers"],
         arguments=json.dumps(results["arguments"], indent=2),
         best_step=results["validation"]["step"],
     )

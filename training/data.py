@@ -88,7 +88,10 @@ def _load_splits(dataset: str, name: str | None) -> tuple[dict[str, Dataset], di
         for folder in [path, *sorted(child for child in path.iterdir() if child.is_dir())]:
             for file in (folder / metadata for metadata in METADATA_FILES):
                 if file.exists():
-                    files["train" if folder == path else folder.name] = file
+                    split = "train" if folder == path else folder.name
+                    if split in files:
+                        raise ValueError(f"{dataset}: both {files[split]} and {file} are the split {split}")
+                    files[split] = file
         if files:
             splits = {
                 split: load_dataset(BUILDERS[file.suffix], data_files=str(file), split="train")
@@ -158,7 +161,8 @@ def _choose_column(rows: Dataset, column: str | None, candidates: tuple[str, ...
 
 def check_readable(tracks: Dataset, split: str, sampling_rate: int):
     """
-    Opens every file of a split that will be evaluated, so that a bad one is known before the training, not after it.
+    Opens every file of a split that will be evaluated and reads its end, so that one that is missing, foreign or cut
+    off is known before the training, not after it.
 
     Raises:
         `ValueError`: if files cannot be opened; the message names each.
@@ -166,8 +170,8 @@ def check_readable(tracks: Dataset, split: str, sampling_rate: int):
     reasons = []
     for track in tracks:
         try:
-            with AudioReader(track["path"] if track["bytes"] is None else track["bytes"], sampling_rate):
-                pass
+            with AudioReader(track["path"] if track["bytes"] is None else track["bytes"], sampling_rate) as reader:
+                reader.read(reader.num_samples - 1)
         except (ValueError, OSError) as error:
             reasons.append(str(error) if track["bytes"] is None else f"{track['path']}: {error}")
     if reasons:

@@ -1,5 +1,5 @@
 # Copyright 2026 The MusCALL repository authors. Licensed under the Apache License, Version 2.0.
-"""Losses over the global batch: the same value and the same gradients for any number of processes."""
+"""Losses over the global batch: for the same embeddings, the same value and gradients for any number of processes."""
 
 import torch
 import torch.distributed as dist
@@ -43,7 +43,8 @@ def gather_with_gradient(local: torch.Tensor) -> torch.Tensor:
 def infonce_loss(model: MusCALLModel, outputs: MusCALLOutput) -> torch.Tensor:
     """
     InfoNCE over the global batch, in float32. Every process has the same loss, and after the average over processes
-    every parameter, the logit scale included, has the gradient that one process with all pairs would have.
+    every parameter, the logit scale included, has the gradient that one process with all pairs would have; but in
+    training mode batch norm takes the statistics of each process's own pairs.
 
     Args:
         model (`MusCALLModel`):
