@@ -408,8 +408,9 @@ def main(command_line: list[str] | None = None):
             if state["step"] % len(loader) and stop.anywhere(accelerator):
                 save_and_stop()
         if (epoch + 1) % args.eval_every == 0 or epoch + 1 == args.num_epochs:
+            before = time.time()
             evaluate_and_save()
-            log["since"] = time.time()
+            log["since"] += time.time() - before  # not part of the pairs per second
         if stop.anywhere(accelerator):
             save_and_stop()
     progress.close()
