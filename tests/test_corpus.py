@@ -184,17 +184,15 @@ def test_a_stale_or_broken_clip_is_rendered_again_and_others_are_not(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("blow", [signal.SIGINT, signal.SIGKILL])
 def test_an_interrupted_build_loses_no_finished_clip(tmp_path, blow):
-    command = [
-        sys.executable,
-        str(CORPUS / "build.py"),
-        "--output_dir",
-        str(tmp_path),
-        "--limit",
-        "14",
-        "--num_workers",
-        "1",
-    ]
-    build = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    command = [sys.executable, str(CORPUS / "build.py"), "--output_dir", str(tmp_path)]
+    build = subprocess.Popen(
+        [*command, "--limit", "14", "--num_workers", "1"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        # A shell starts its background jobs, perhaps this test run, with Ctrl-C ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     deadline = time.monotonic() + 120
     while len(list(tmp_path.glob("*/mma-*.flac"))) < 3 and time.monotonic() < deadline:
         time.sleep(0.02)
