@@ -183,7 +183,8 @@ def build_model(args: ModelArguments) -> tuple[MusCALLModel, MusCALLProcessor]:
     audio_config, text_config = model.config.audio_config, model.config.text_config
     if len(tokenizer) > text_config.vocab_size:
         raise ValueError(f"The tokenizer has {len(tokenizer)} tokens, the text encoder {text_config.vocab_size}.")
-    tokenizer.model_max_length = min(tokenizer.model_max_length, text_config.max_position_embeddings)
+    if "max_position_embeddings" in text_config.to_dict():  # T5 has relative positions, and so no such limit
+        tokenizer.model_max_length = min(tokenizer.model_max_length, text_config.max_position_embeddings)
     feature_extractor = MusCALLFeatureExtractor(
         sampling_rate=audio_config.sampling_rate, window_seconds=audio_config.window_seconds
     )

@@ -194,6 +194,26 @@ def test_unreadable_files(run_main, corpus, recipe, tmp_path, caplog):
 
 
 @pytest.mark.slow
+def test_a_pool_so_small_that_everybody_has_its_r10_keeps_a_trained_model(run_main, corpus, recipe, tmp_path):
+    small = shutil.copytree(corpus, tmp_path / "corpus")
+    metadata = small / "validation" / "metadata.jsonl"
+    metadata.write_text("".join(metadata.read_text().splitlines(keepends=True)[:6]))
+    run_main(arguments(recipe, small, tmp_path / "run", "--num_epochs", 4, "--num_workers", 0))
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert results["validation"]["mean_R@10"] == 100 and results["validation"]["step"] == 24
+
+
+def test_pretrained_parts_replace_those_of_the_recipe(recipe):
+    assert train.parse_arguments(["--config", str(recipe), "--model_name_or_path", "some/model"])[0].model_config == {}
+    config = train.parse_arguments(["--config", str(recipe), "--text_model_name_or_path", "some/text"])[0].model_config
+    assert set(config) == {"audio_config", "projection_dim"}
+    with pytest.raises(ValueError, match="MusCALLConfig has no field projection_dims"):
+        train.parse_arguments(["--config", str(recipe), "--model_config", '{"projection_dims": 8}'])
+    with pytest.raises(ValueError, match="eval_every must be at least 1, got 0"):
+        train.parse_arguments(["--config", str(recipe), "--eval_every", "0"])
+
+
+@pytest.mark.slow
 def test_stopping_at_the_end_of_an_epoch_still_evaluates_it(run_main, corpus, recipe, tmp_path, monkeypatch):
     asked = iter([False, True])  # after the first and the second epoch, of one step each
     monkeypatch.setattr(train.StopRequest, "anywhere", lambda *_: next(asked))
@@ -205,12 +225,12 @@ def test_stopping_at_the_end_of_an_epoch_still_evaluates_it(run_main, corpus, re
 
 def test_recipes(tmp_path):
     for path in (ROOT / "recipes").glob("*.yaml"):
-        model_args, _, args = train.parse_arguments(["--config", str(path), "--num_epochs", "3"])
+        model_args, _, args = train.train.parse_arguments(["--config", str(path), "--num_epochs", "3"])
         assert args.num_epochs == 3 and isinstance(args.learning_rate, float)
         MusCALLConfig(**(model_args.model_config or {}))
     (tmp_path / "wrong.yaml").write_text("batchsize: 8\nseed: 1\n")
     with pytest.raises(ValueError, match=r"wrong.yaml: unknown arguments batchsize. Known are: .*batch_size"):
-        train.parse_arguments(["--config", str(tmp_path / "wrong.yaml")])
+        train.train.parse_arguments(["--config", str(tmp_path / "wrong.yaml")])
 
 
 def test_replaced_files_are_whole(tmp_path):
