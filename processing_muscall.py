@@ -226,8 +226,11 @@ def _open_file(source, name):
 
     if name.startswith(("http://", "https://")):
         raise ValueError(f"{name} is a URL: download it, and pass the path or the bytes")
-    # Python's open() says which path is missing, unreadable or a directory; libsndfile does not.
-    with io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb") as stream:
+
+    def open_stream():  # Python's open() says which path is missing, unreadable or a directory; libsndfile does not
+        return io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb")
+
+    with open_stream() as stream:
         try:
             file = soundfile.SoundFile(io.BytesIO(source) if isinstance(source, bytes) else source)
         except soundfile.LibsndfileError as error:
@@ -237,8 +240,8 @@ def _open_file(source, name):
                 f"{name} cannot be decoded ({error.error_string}): it is damaged, or not one of WAV, FLAC, OGG, Opus, "
                 "MP3 and AIFF; for other formats install torchcodec and FFmpeg, or convert it"
             ) from error
-        tagged = _add_length_tag(stream, file.samplerate) if file.subtype == "MPEG_LAYER_III" else None
-    return file if tagged is None else soundfile.SoundFile(io.BytesIO(tagged))
+        tag = _missing_length_tag(stream, file.samplerate) if file.subtype == "MPEG_LAYER_III" else None
+    return file if tag is None else soundfile.SoundFile(_TaggedFile(open_stream(), *tag))
 
 
 def _torchcodec_decoder(source, name):
@@ -250,10 +253,11 @@ def _torchcodec_decoder(source, name):
         raise ValueError(f"{name} cannot be decoded, neither by soundfile nor by torchcodec: {error}") from error
 
 
-def _add_length_tag(stream, rate):
+def _missing_length_tag(stream, rate):
     """
-    The bytes of an MP3 that does not state its length, behind a Xing frame with an unknown length; `None` if it does.
-    libsndfile guesses the length by the bitrate of the first frames, and reads no further: some tracks lose half.
+    For an MP3 that does not state its length: where its first frame starts, and a Xing frame of unknown length to put
+    before it; else `None`. libsndfile guesses the length by the bitrate of the first frames, and reads no further:
+    some tracks lose half.
     """
     start = 0
     stream.seek(0)
@@ -266,8 +270,35 @@ def _add_length_tag(stream, rate):
     side_info = bytes((17 if mono else 32) if mpeg1 else (9 if mono else 17))
     # A frame of the same kind at the bitrate of index 8, 112 or 64 kbit/s, without a checksum.
     frame = bytes([0xFF, head[1] | 1, 0x80 | head[2] & 0x0C, head[3]]) + side_info + b"Xing\0\0\0\1\x7f\xff\xff\xff"
-    stream.seek(start)
-    return frame.ljust(144 * 112000 // rate if mpeg1 else 72 * 64000 // rate, b"\0") + stream.read()
+    return start, frame.ljust(144 * 112000 // rate if mpeg1 else 72 * 64000 // rate, b"\0")
+
+
+class _TaggedFile(io.RawIOBase):
+    """`tag` and then `stream` from `start`: a file for soundfile that is never whole in memory."""
+
+    def __init__(self, stream, start, tag):
+        self._stream, self._start, self._tag, self._position = stream, start, tag, 0
+        self._size = len(tag) + stream.seek(0, io.SEEK_END) - start
+
+    def seek(self, offset, whence=io.SEEK_SET):
+        self._position = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
+        return self._position
+
+    def tell(self):
+        return self._position
+
+    def readinto(self, buffer):
+        buffer = memoryview(buffer).cast("B")
+        head = self._tag[self._position : self._position + len(buffer)]
+        buffer[: len(head)] = head
+        self._stream.seek(self._start + max(0, self._position - len(self._tag)))
+        count = len(head) + self._stream.readinto(buffer[len(head) :])
+        self._position += count
+        return count
+
+    def close(self):
+        self._stream.close()
+        super().close()
 
 
 def _count_frames(file, name):
