@@ -233,7 +233,7 @@ BAD_AUDIO = {
     "3-d": (lambda _: A.reshape(1, 2, -1), 16000, r"got \(1, 2, 8000\)"),
     "transposed": (lambda _: A.reshape(-1, 2), 16000, r"at most 16 channels, got \(8000, 2\): transpose"),
     "int64": (lambda _: A.astype(int), 16000, "floats in .* or uint8, int16, int32 PCM, got int64"),
-    "16 bit as int32": (lambda _: (A * 30000).astype(np.int32), 16000, "pass 16-bit samples as int16"),
+    "16 bit as int32": (lambda _: np.arange(16000, dtype=np.int32), 16000, "pass 16-bit samples as int16"),
     "boolean": (lambda _: A > 0, 16000, "got bool"),
     "complex": (lambda _: A + 1j, 16000, "got complex64"),
     "object": (lambda _: A.astype(object), 16000, "got object"),
