@@ -225,12 +225,12 @@ def test_stopping_at_the_end_of_an_epoch_still_evaluates_it(run_main, corpus, re
 
 def test_recipes(tmp_path):
     for path in (ROOT / "recipes").glob("*.yaml"):
-        model_args, _, args = train.train.parse_arguments(["--config", str(path), "--num_epochs", "3"])
+        model_args, _, args = train.parse_arguments(["--config", str(path), "--num_epochs", "3"])
         assert args.num_epochs == 3 and isinstance(args.learning_rate, float)
         MusCALLConfig(**(model_args.model_config or {}))
     (tmp_path / "wrong.yaml").write_text("batchsize: 8\nseed: 1\n")
     with pytest.raises(ValueError, match=r"wrong.yaml: unknown arguments batchsize. Known are: .*batch_size"):
-        train.train.parse_arguments(["--config", str(tmp_path / "wrong.yaml")])
+        train.parse_arguments(["--config", str(tmp_path / "wrong.yaml")])
 
 
 def test_replaced_files_are_whole(tmp_path):
