@@ -12,6 +12,8 @@ from datasets import Dataset
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from training.data import audio_source
+
 
 METRIC = Path(__file__).resolve().parents[1] / "metrics" / "cross_modal_retrieval"
 
@@ -65,8 +67,7 @@ def embed_corpus(
 
 
 def _collate_audio(processor, rows):
-    sources = [row["path"] if row["bytes"] is None else row["bytes"] for row in rows]
-    return processor(audio=sources, return_tensors="pt")
+    return processor(audio=[audio_source(row) for row in rows], return_tensors="pt")
 
 
 def _collate_text(processor, captions):

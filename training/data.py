@@ -159,6 +159,11 @@ def _choose_column(rows: Dataset, column: str | None, candidates: tuple[str, ...
     return chosen
 
 
+def audio_source(track: dict) -> str | bytes:
+    """What a row of [`load_corpus`] is read from: its file, or the bytes that the corpus holds."""
+    return track["path"] if track["bytes"] is None else track["bytes"]
+
+
 def check_readable(tracks: Dataset, split: str, sampling_rate: int):
     """
     Opens every file of a split that will be evaluated and reads its end, so that one that is missing, foreign or cut
@@ -170,7 +175,7 @@ def check_readable(tracks: Dataset, split: str, sampling_rate: int):
     reasons = []
     for track in tracks:
         try:
-            with AudioReader(track["path"] if track["bytes"] is None else track["bytes"], sampling_rate) as reader:
+            with AudioReader(audio_source(track), sampling_rate) as reader:
                 reader.read(reader.num_samples - 1)
         except (ValueError, OSError) as error:
             reasons.append(str(error) if track["bytes"] is None else f"{track['path']}: {error}")
@@ -220,8 +225,7 @@ class TrainingWindows(torch.utils.data.Dataset):
         return {"input_values": window, "caption": caption, "unreadable": unreadable}
 
     def _read_window(self, track: dict, random: np.random.Generator) -> np.ndarray:
-        source = track["path"] if track["bytes"] is None else track["bytes"]
-        with AudioReader(source, self.sampling_rate) as reader:
+        with AudioReader(audio_source(track), self.sampling_rate) as reader:
             start = int(random.integers(max(0, reader.num_samples - self.window_samples) + 1))
             samples = reader.read(start, start + self.window_samples)
         return np.pad(samples, (0, self.window_samples - len(samples)))
