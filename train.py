@@ -26,6 +26,7 @@ import torch
 import yaml
 from accelerate import Accelerator, DataLoaderConfiguration, skip_first_batches
 from accelerate.utils import gather_object, set_seed
+from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 from transformers import (
@@ -42,10 +43,12 @@ from corpus.build import build_corpus
 from evaluation.retrieval import chance_metrics, embed_corpus, retrieval_metrics
 from modeling_muscall import MAX_LOGIT_SCALE, MusCALLModel
 from processing_muscall import MusCALLFeatureExtractor, MusCALLProcessor
+from training.captions import CaptionEmbeddings
 from training.card import write_card
 from training.checkpointing import JSONLTracker, list_checkpoints, load_checkpoint, replace_files, save_checkpoint
 from training.data import TrainingCollator, TrainingWindows, check_readable, load_corpus
-from training.losses import infonce_loss
+from training.losses import REFERENCE_BATCH_SIZE
+from training.objective import ContrastiveObjective, backward, synchronise_batch_norm
 
 
 ROOT = Path(__file__).resolve().parent
@@ -120,6 +123,44 @@ class TrainingArguments:
     adam_epsilon: float = field(default=1e-6, metadata={"help": "Epsilon of AdamW."})
     warmup_fraction: float = field(default=0.1, metadata={"help": "Share of the steps with a rising rate."})
     max_grad_norm: float = field(default=1.0, metadata={"help": "The gradient is scaled down to this norm."})
+    audio_learning_rate: float | None = field(
+        default=None, metadata={"help": "Peak learning rate of the audio tower, if it has one of its own."}
+    )
+    text_learning_rate: float | None = field(
+        default=None, metadata={"help": "Peak learning rate of the text tower, if it has one of its own."}
+    )
+    freeze_audio_steps: int = field(
+        default=0,
+        metadata={"help": "The audio tower learns from this step on, its projection always; -1: never."},
+    )
+    freeze_text_steps: int = field(
+        default=0, metadata={"help": "The text tower learns from this step on, its projection always; -1: never."}
+    )
+    content_weighting: bool = field(
+        default=False, metadata={"help": "Weigh each pair by the likeness of its caption to the others of the batch."}
+    )
+    sentence_model_name_or_path: str = field(
+        default="sentence-transformers/all-MiniLM-L6-v2",
+        metadata={"help": "The Sentence-Transformers model that content_weighting compares captions with."},
+    )
+    content_weight_reference_batch: int | None = field(
+        default=REFERENCE_BATCH_SIZE,
+        metadata={"help": "The batch whose spread of weights any batch gets; 0: as the formula has it, literally."},
+    )
+    ssl_weight: float = field(
+        default=0.0, metadata={"help": "Share of audio self-supervision in the loss, in [0, 1); 0.3 in the paper."}
+    )
+    chunk_size: int | None = field(
+        default=None,
+        metadata={"help": "Pairs whose activations are in memory at a time (gradient caching); default: the batch."},
+    )
+    batch_norm: str = field(
+        default="local",
+        metadata={
+            "help": "What batch norm takes its statistics from: local (the pairs, or chunk, of each process), "
+            "synchronised (those of all processes) or frozen (the starting checkpoint)."
+        },
+    )
     mixed_precision: str | None = field(
         default=None, metadata={"help": "no, bf16 or fp16; default: bf16 on a GPU that has it, else no."}
     )
@@ -140,6 +181,12 @@ class TrainingArguments:
         for name in ("batch_size", "num_epochs", "eval_every", "eval_batch_size", "keep_checkpoints", "log_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")
+        if self.chunk_size is not None and self.chunk_size < 1:
+            raise ValueError(f"chunk_size must be at least 1, got {self.chunk_size}.")
+        if not 0 <= self.ssl_weight < 1:
+            raise ValueError(f"ssl_weight must be in [0, 1), got {self.ssl_weight}.")
+        if self.batch_norm not in ("local", "synchronised", "frozen"):
+            raise ValueError(f"batch_norm must be local, synchronised or frozen, got {self.batch_norm!r}.")
 
 
 def parse_arguments(command_line: list[str]) -> tuple[ModelArguments, DataArguments, TrainingArguments]:
@@ -191,12 +238,24 @@ def build_model(args: ModelArguments) -> tuple[MusCALLModel, MusCALLProcessor]:
     return model, MusCALLProcessor(feature_extractor, tokenizer)
 
 
-def build_optimizer(model: MusCALLModel, args: TrainingArguments) -> torch.optim.AdamW:
-    decayed = [parameter for parameter in model.parameters() if parameter.ndim >= 2]
-    others = [parameter for parameter in model.parameters() if parameter.ndim < 2]  # norms, biases, logit scale
+def build_optimizer(objective: ContrastiveObjective, args: TrainingArguments) -> torch.optim.AdamW:
+    """AdamW with a group for each tower and the rest, with and without weight decay; the groups have names."""
+    rates = {"audio_model": args.audio_learning_rate, "text_model": args.text_learning_rate}
+    groups = {}
+    for name, parameter in objective.named_parameters():
+        part = next((tower for tower in rates if name.startswith(f"model.{tower}.")), "other")
+        decayed = parameter.ndim >= 2  # not norms, biases and the logit scale
+        groups.setdefault((part, decayed), []).append(parameter)
     return torch.optim.AdamW(
-        [{"params": decayed, "weight_decay": args.weight_decay}, {"params": others, "weight_decay": 0.0}],
-        lr=args.learning_rate,
+        [
+            {
+                "name": f"{part}/{'decayed' if decayed else 'not_decayed'}",
+                "params": parameters,
+                "lr": rates.get(part) or args.learning_rate,
+                "weight_decay": args.weight_decay if decayed else 0.0,
+            }
+            for (part, decayed), parameters in groups.items()
+        ],
         betas=(args.adam_beta1, args.adam_beta2),
         eps=args.adam_epsilon,
         fused=True,
@@ -255,6 +314,8 @@ def main(command_line: list[str] | None = None):
     model, processor = build_model(model_args)
     if args.gradient_checkpointing:
         model.activation_checkpointing_enable()
+    if args.batch_norm == "synchronised" and accelerator.num_processes > 1:
+        synchronise_batch_norm(model)
     audio_config = model.config.audio_config
 
     # Data
@@ -279,21 +340,29 @@ def main(command_line: list[str] | None = None):
     check_readable(validation, "validation", audio_config.sampling_rate)
     check_readable(corpus["test"], "test", audio_config.sampling_rate)
     windows = TrainingWindows(corpus["train"], audio_config.sampling_rate, audio_config.window_samples, args.seed)
+    caption_embeds = None
+    if args.content_weighting:
+        with accelerator.main_process_first():
+            captions = [caption for row in corpus["train"]["captions"] for caption in row]
+            caption_embeds = CaptionEmbeddings(captions, args.sentence_model_name_or_path)
     loader = DataLoader(
         windows,
         args.batch_size,
         shuffle=True,
         drop_last=True,  # a smaller or padded batch would change the negatives
-        collate_fn=TrainingCollator(processor.tokenizer),
+        collate_fn=TrainingCollator(processor.tokenizer, caption_embeds),
         num_workers=args.num_workers,
         generator=torch.Generator(),  # of its own: a loader that starts in mid-epoch must not move dropout's
     )
 
     # Optimizer and schedule; the scheduler counts optimizer steps, so it is not prepared (accelerate would step it
     # once a process)
-    optimizer = build_optimizer(model, args)
-    model, optimizer, loader = accelerator.prepare(model, optimizer, loader)
-    unwrapped = accelerator.unwrap_model(model)
+    objective = ContrastiveObjective(
+        model, args.content_weighting, args.content_weight_reference_batch or None, args.ssl_weight
+    )
+    optimizer = build_optimizer(objective, args)
+    objective.freeze(frozen_at(0, args), args.batch_norm == "frozen")
+    wrapped, optimizer, loader = accelerator.prepare(objective, optimizer, loader)
     max_steps = args.num_epochs * len(loader)
     scheduler = get_cosine_schedule_with_warmup(optimizer, math.ceil(args.warmup_fraction * max_steps), max_steps)
     accelerator.register_for_checkpointing(scheduler)
@@ -306,7 +375,7 @@ def main(command_line: list[str] | None = None):
         set_seed(args.seed, device_specific=True)  # dropout differs between processes
     accelerator.init_trackers("tensorboard", config={key: str(value) for key, value in arguments.items()})
 
-    num_parameters = sum(parameter.numel() for parameter in unwrapped.parameters())
+    num_parameters = sum(parameter.numel() for parameter in model.parameters())
     precision = "float32" if mixed_precision == "no" else mixed_precision
     say(f"{num_parameters / 1e6:.1f} M parameters in {precision} on {accelerator.device}")
     say(f"tracks: {len(corpus['train'])} train, {len(validation)} validation, {len(corpus['test'])} test")
@@ -314,7 +383,7 @@ def main(command_line: list[str] | None = None):
 
     def evaluate(tracks) -> tuple[dict[str, float], dict[str, float]]:
         """The metrics of the model and those of chance; empty but on the main process."""
-        embeds = embed_corpus(unwrapped, processor, tracks, accelerator, args.eval_batch_size, args.num_workers)
+        embeds = embed_corpus(model, processor, tracks, accelerator, args.eval_batch_size, args.num_workers)
         return (retrieval_metrics(*embeds), chance_metrics(embeds[1])) if accelerator.is_main_process else ({}, {})
 
     def describe(metrics, chance) -> str:
@@ -343,7 +412,7 @@ def main(command_line: list[str] | None = None):
             if state["best"] is None or quality(metrics) > quality(state["best"]):
                 state["best"] = {"step": state["step"], **metrics}
                 with replace_files(output_dir) as folder:
-                    unwrapped.save_pretrained(folder)
+                    model.save_pretrained(folder)
                     processor.save_pretrained(folder)
         save()
 
@@ -370,23 +439,26 @@ def main(command_line: list[str] | None = None):
     for epoch in range(state["step"] // len(loader), args.num_epochs):
         windows.set_epoch(epoch)
         loader.set_epoch(epoch)
-        model.train()
+        objective.train()
         done = state["step"] - epoch * len(loader)
         for batch in skip_first_batches(loader, done) if done else loader:
-            for index, reason in batch.pop("unreadable"):
+            for index, reason in batch["unreadable"]:
                 unreadable.setdefault(index, reason)
-            outputs = model(**batch)
-            loss = infonce_loss(unwrapped, outputs)
-            accelerator.backward(loss)
-            grad_norm = accelerator.clip_grad_norm_(model.parameters(), args.max_grad_norm)
+            if frozen_at(state["step"], args) != objective.frozen:
+                objective.freeze(frozen_at(state["step"], args), args.batch_norm == "frozen")
+                objective.train()
+                if accelerator.num_processes > 1:  # it knows only the parameters that learnt when it was made
+                    wrapped = DistributedDataParallel(objective, device_ids=wrapped.device_ids)
+            loss, parts = backward(accelerator, wrapped, batch["inputs"], batch["targets"], args.chunk_size)
+            grad_norm = accelerator.clip_grad_norm_(objective.parameters(), args.max_grad_norm)
             optimizer.step()
             scheduler.step()
             optimizer.zero_grad()
             with torch.no_grad():
-                unwrapped.logit_scale.clamp_(max=MAX_LOGIT_SCALE)
+                model.logit_scale.clamp_(max=MAX_LOGIT_SCALE)
 
             state["step"] += 1
-            log["loss"].append(loss.detach())
+            log["loss"].append(loss)
             progress.update(global_batch_size)
             if state["step"] % args.log_every == 0 or state["step"] == max_steps:
                 report_unreadable(accelerator, unreadable, len(windows), data_args.max_unreadable_fraction)
@@ -396,9 +468,14 @@ def main(command_line: list[str] | None = None):
                 accelerator.log(
                     {
                         "loss": mean_loss,
-                        "learning_rate": scheduler.get_last_lr()[0],
-                        "logit_scale": unwrapped.logit_scale.exp().item(),
+                        **{name: value.item() for name, value in parts.items()},
+                        **{
+                            f"learning_rate/{group['name'].split('/')[0]}": group["lr"]
+                            for group in optimizer.param_groups
+                        },
+                        "logit_scale": model.logit_scale.exp().item(),
                         "grad_norm": float(grad_norm),
+                        **{f"{name}_norm": value.item() for name, value in objective.embedding_norms.items()},
                         "pairs_per_second": len(log["loss"]) * global_batch_size / (time.time() - log["since"]),
                     },
                     step=state["step"],
@@ -417,7 +494,7 @@ def main(command_line: list[str] | None = None):
     progress.close()
 
     # Test: the best model, on the held-out split
-    unwrapped.load_state_dict(MusCALLModel.from_pretrained(output_dir).state_dict())
+    model.load_state_dict(MusCALLModel.from_pretrained(output_dir).state_dict())
     metrics, chance = evaluate(corpus["test"])
     if accelerator.is_main_process:
         accelerator.log({f"test/{name}": value for name, value in metrics.items()}, step=state["step"])
@@ -441,6 +518,12 @@ def main(command_line: list[str] | None = None):
         say(f"test R@10 {describe(metrics, chance)}")
         say(f"The model of step {state['best']['step']} is in {output_dir}")
     accelerator.end_training()
+
+
+def frozen_at(step: int, args: TrainingArguments) -> set[str]:
+    """The towers that do not learn at this step."""
+    steps = {"audio_model": args.freeze_audio_steps, "text_model": args.freeze_text_steps}
+    return {tower for tower, first in steps.items() if first < 0 or step < first}
 
 
 def report_unreadable(accelerator: Accelerator, unreadable: dict[int, str], num_tracks: int, max_fraction: float):

@@ -31,6 +31,7 @@ import mido
 CORPUS = Path(__file__).resolve().parent
 SEED = 20
 CLIPS_PER_STYLE = 10
+CLIPS_PER_TRAINING_STYLE = 20  # what training sees has more arrangements; it is not measured on
 SECONDS = 21.0  # the builder cuts at 20 s
 MAX_REST = 1.2  # seconds without a note, more than which a thinned arrangement gets its band back
 LICENCE = "GPL-2.0-or-later"
@@ -458,20 +459,23 @@ def main():
     args.work.mkdir(parents=True, exist_ok=True)
     styles = read_styles(args.stdlib)
     splits = assign_splits(styles)
+    clips = [(name, i) for name in styles for i in range(CLIPS_PER_STYLE)]
+    training = [name for name in styles if splits[name] == "train"]
+    clips += [(name, i) for name in training for i in range(CLIPS_PER_STYLE, CLIPS_PER_TRAINING_STYLE)]
     rows, used, archive = [], set(), BytesIO()
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as out:
-        for name, style in styles.items():
+        for name, i in clips:
+            style = styles[name]
             grooves = random.Random(f"{SEED} {name}").sample(style["grooves"], len(style["grooves"]))
-            for i in range(CLIPS_PER_STYLE):
-                clip_id, groove = f"mma-{len(rows):06d}", grooves[i % len(grooves)]
-                data, facts = make_clip(i, name, style, groove, args.work)
-                out.writestr(zipfile.ZipInfo(f"{clip_id}.mid"), data, zipfile.ZIP_DEFLATED)
-                captions = make_captions(random.Random(f"{SEED} {clip_id}"), style, facts, used)
-                row = {"id": clip_id, "path": f"{splits[name]}/{clip_id}.flac", "captions": captions, "source": "mma"}
-                row |= {"title": f"{groove} in {facts['key']}, {facts['bpm']} bpm", "licence": LICENCE}
-                row |= {"artist": "MMA (Bob van der Poel)", "caption_source": "metadata", "split": splits[name]}
-                row |= {"family": name, "genres": style["genres"] + style["broad"]}
-                rows.append(row | {k: facts[k] for k in ("bpm", "metre", "key", "instruments", "drums", "melody")})
+            clip_id, groove = f"mma-{len(rows):06d}", grooves[i % len(grooves)]
+            data, facts = make_clip(i, name, style, groove, args.work)
+            out.writestr(zipfile.ZipInfo(f"{clip_id}.mid"), data, zipfile.ZIP_DEFLATED)
+            captions = make_captions(random.Random(f"{SEED} {clip_id}"), style, facts, used)
+            row = {"id": clip_id, "path": f"{splits[name]}/{clip_id}.flac", "captions": captions, "source": "mma"}
+            row |= {"title": f"{groove} in {facts['key']}, {facts['bpm']} bpm", "licence": LICENCE}
+            row |= {"artist": "MMA (Bob van der Poel)", "caption_source": "metadata", "split": splits[name]}
+            row |= {"family": name, "genres": style["genres"] + style["broad"]}
+            rows.append(row | {k: facts[k] for k in ("bpm", "metre", "key", "instruments", "drums", "melody")})
     target = CORPUS / "captions.jsonl"
     if target.exists():
         kept = [json.loads(line) for line in target.read_text(encoding="utf-8").splitlines()]

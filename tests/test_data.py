@@ -16,7 +16,15 @@ from datasets import Audio, Dataset
 from torch.utils.data import DataLoader
 from transformers import CLIPTokenizer
 
-from training.data import TrainingCollator, TrainingWindows, check_readable, load_corpus
+from training.data import (
+    TrainingCollator,
+    TrainingWindows,
+    caption_id,
+    check_readable,
+    load_corpus,
+    track_id,
+)
+from training.losses import duplicate_mask
 
 
 ROOT = Path(__file__).parents[1]
@@ -279,12 +287,30 @@ def test_files_to_evaluate_are_checked_before_training(tracks):
 
 def test_collator_pads_to_the_longest_and_keeps_the_end_of_text():
     tokenizer = CLIPTokenizer.from_pretrained(ROOT)
-    window = {"input_values": np.zeros(RATE, np.float32), "unreadable": [(3, "3.wav: gone")]}
+    window = {"input_values": np.zeros(RATE, np.float32), "track_id": 5, "unreadable": [(3, "3.wav: gone")]}
     batch = TrainingCollator(tokenizer)([{**window, "caption": text} for text in ("piano", "calm solo piano")])
-    assert batch["input_ids"].shape == (2, 5) and batch["attention_mask"].sum(1).tolist() == [3, 5]
-    assert batch["input_values"].shape == (2, RATE) and batch["unreadable"] == [(3, "3.wav: gone")] * 2
-    batch = TrainingCollator(tokenizer)([{**window, "caption": "piano " * 2000}])
-    assert batch["input_ids"].shape == (1, 77) and batch["input_ids"][0, -1] == tokenizer.eos_token_id
+    inputs = batch["inputs"]
+    assert inputs["input_ids"].shape == (2, 5) and inputs["attention_mask"].sum(1).tolist() == [3, 5]
+    assert inputs["input_values"].shape == (2, RATE) and batch["unreadable"] == [(3, "3.wav: gone")] * 2
+    inputs = TrainingCollator(tokenizer)([{**window, "caption": "piano " * 2000}])["inputs"]
+    assert inputs["input_ids"].shape == (1, 77) and inputs["input_ids"][0, -1] == tokenizer.eos_token_id
+
+
+def test_equal_tracks_and_captions_have_equal_ids(tmp_path):
+    noise = np.random.default_rng(0).normal(0, 0.1, 10 * RATE)
+    sounds = {"a": noise, "copy": noise, "shorter": noise[:-1], "quiet": np.zeros(10), "other": noise[::-1]}
+    for name, sound in sounds.items():
+        soundfile.write(tmp_path / f"{name}.wav", sound, RATE)
+    ids = {name: track_id(str(tmp_path / f"{name}.wav")) for name in sounds}
+    assert ids["a"] == ids["copy"] and len(set(ids.values())) == len(sounds) - 1
+    assert all(track_id((tmp_path / f"{name}.wav").read_bytes()) == ids[name] for name in sounds)
+    assert caption_id("Calm  solo Piano") == caption_id("calm solo piano ") != caption_id("calm solo pianos")
+
+    tracks = {"path": [str(tmp_path / f"{name}.wav") for name in ("a", "copy", "other")], "bytes": [None] * 3}
+    tracks = Dataset.from_dict({**tracks, "captions": [["calm"], ["slow"], ["calm"]]})
+    windows = TrainingWindows(tracks, RATE, RATE, seed=0)
+    targets = TrainingCollator(CLIPTokenizer.from_pretrained(ROOT))([windows[i] for i in range(3)])["targets"]
+    assert duplicate_mask(**targets).tolist() == [[False, True, True], [True, False, False], [True, False, False]]
 
 
 def test_workers_know_the_epoch(tracks):
@@ -299,6 +325,6 @@ def test_workers_know_the_epoch(tracks):
     for epoch in (0, 1):
         for alone, worker in zip(epochs[0, epoch], epochs[2, epoch], strict=True):
             assert alone["unreadable"] == worker["unreadable"]
-            torch.testing.assert_close(alone["input_values"], worker["input_values"], rtol=0, atol=0)
-            torch.testing.assert_close(alone["input_ids"], worker["input_ids"], rtol=0, atol=0)
-    assert not torch.equal(epochs[2, 0][0]["input_values"], epochs[2, 1][0]["input_values"])
+            for part in ("inputs", "targets"):
+                torch.testing.assert_close(dict(alone[part]), dict(worker[part]), rtol=0, atol=0)
+    assert not torch.equal(epochs[2, 0][0]["inputs"]["input_values"], epochs[2, 1][0]["inputs"]["input_values"])

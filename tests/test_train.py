@@ -30,7 +30,6 @@ from modeling_muscall import MusCALLModel
 from processing_muscall import MusCALLFeatureExtractor, MusCALLProcessor
 from training.checkpointing import list_checkpoints, replace_files
 from training.data import load_corpus
-from training.losses import infonce_loss
 
 
 ROOT = Path(__file__).parents[1]
@@ -244,9 +243,6 @@ def test_replaced_files_are_whole(tmp_path):
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"a": "new"}
 
 
-CAPTIONS = ["a", "the sound of one low and very rich tone", "b c", "d", "e f g", "high"]  # one process has longer ones
-
-
 def build(corpus, recipe):
     torch.manual_seed(0)
     model = MusCALLModel(MusCALLConfig(**yaml.safe_load(recipe.read_text())["model_config"])).eval()
@@ -255,22 +251,13 @@ def build(corpus, recipe):
     return model, MusCALLProcessor(extractor, CLIPTokenizer.from_pretrained(ROOT)), tracks
 
 
-def make_batch(processor, first, last):
-    waves = np.random.default_rng(0).normal(0, 0.3, (6, 2 * RATE)).astype(np.float32)
-    batch = processor(text=CAPTIONS[first:last], return_tensors="pt")
-    return {**batch, "input_values": torch.from_numpy(waves[first:last])}
-
-
-def step_and_embed(rank, port, corpus, recipe, folder):
+def embed_in_a_process(rank, port, corpus, recipe, folder):
     torch.set_num_threads(1)
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "MASTER_PORT": str(port)}
     os.environ["MASTER_ADDR"] = "127.0.0.1"
     accelerator = Accelerator(cpu=True)
     model, processor, tracks = build(corpus, recipe)
-    wrapped = accelerator.prepare(model)  # stays in evaluation mode: batch norm would see each process's own pairs
-    loss = infonce_loss(model, wrapped(**make_batch(processor, 3 * rank, 3 * rank + 3)))
-    accelerator.backward(loss)
-    results = {"loss": loss.detach(), **{f"grad.{name}": p.grad for name, p in model.named_parameters()}}
+    results = {}
     if rank:  # statistics that a forward pass in training mode leaves behind differ between processes
         for buffer in model.buffers():
             buffer.add_(1)
@@ -287,23 +274,8 @@ def two_processes(corpus, recipe, tmp_path_factory):
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         port = server.getsockname()[1]
-    torch.multiprocessing.spawn(step_and_embed, (port, corpus, recipe, folder), nprocs=2)
+    torch.multiprocessing.spawn(embed_in_a_process, (port, corpus, recipe, folder), nprocs=2)
     return [load_file(folder / f"{rank}.safetensors") for rank in range(2)]
-
-
-def test_two_processes_have_the_loss_and_gradients_of_one(two_processes, corpus, recipe):
-    model, processor, _ = build(corpus, recipe)
-    loss = model(**make_batch(processor, 0, 6), return_loss=True).loss
-    loss.backward()
-    for results in two_processes:
-        torch.testing.assert_close(results["loss"], loss.detach(), rtol=1e-5, atol=0)
-        gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
-        errors = {name: results[f"grad.{name}"] - gradient for name, gradient in gradients.items()}
-        norm, error = (torch.cat([part.flatten() for part in parts.values()]).norm() for parts in (gradients, errors))
-        assert error < 1e-5 * norm
-        for name, gradient in gradients.items():
-            # Those of the first layers are small sums of large terms; the softmax makes the bias of the keys' zero.
-            assert errors[name].norm() < 1e-4 * gradient.norm() or name.endswith("k_proj.bias"), name
 
 
 @torch.no_grad()

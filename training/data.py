@@ -1,6 +1,8 @@
 # Copyright 2026 The MusCALL repository authors. Licensed under the Apache License, Version 2.0.
 """Audio-caption corpora: from any `datasets` source to batches of random windows and captions."""
 
+import hashlib
+import os
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +11,7 @@ import torch
 from datasets import Audio, Dataset, DatasetDict, Features, List, Value, load_dataset
 
 from processing_muscall import AudioReader
+from training.captions import CaptionEmbeddings
 
 
 FEATURES = Features({"path": Value("string"), "bytes": Value("binary")})
@@ -16,6 +19,7 @@ BUILDERS = {".json": "json", ".jsonl": "json", ".csv": "csv", ".parquet": "parqu
 METADATA_FILES = ("metadata.jsonl", "metadata.csv")
 AUDIO_COLUMNS = ("audio", "file_name")  # in order of preference, where no column is named
 CAPTION_COLUMNS = ("captions", "caption", "text")
+TRACK_ID_PIECE = 16384  # bytes
 
 
 def load_corpus(
@@ -164,6 +168,35 @@ def audio_source(track: dict) -> str | bytes:
     return track["path"] if track["bytes"] is None else track["bytes"]
 
 
+def track_id(source: str | bytes) -> int:
+    """
+    A number that equal audio files share, wherever they lie: a hash of their size and of four pieces. Files that
+    differ nowhere but between these share it too, which costs no more than a negative.
+    """
+    size = len(source) if isinstance(source, bytes) else os.path.getsize(source)
+    pieces = [(size - TRACK_ID_PIECE) * part // 3 for part in range(4)] if size > 4 * TRACK_ID_PIECE else [0]
+    length = TRACK_ID_PIECE if len(pieces) == 4 else size
+    digest = hashlib.sha256(size.to_bytes(8, "little"))
+    if isinstance(source, bytes):
+        for start in pieces:
+            digest.update(source[start : start + length])
+    else:
+        with open(source, "rb") as file:
+            for start in pieces:
+                file.seek(start)
+                digest.update(file.read(length))
+    return _to_id(digest)
+
+
+def caption_id(caption: str) -> int:
+    """A number that captions share which differ in case and spaces alone."""
+    return _to_id(hashlib.sha256(" ".join(caption.lower().split()).encode()))
+
+
+def _to_id(digest) -> int:
+    return int.from_bytes(digest.digest()[:8], "little", signed=True)
+
+
 def check_readable(tracks: Dataset, split: str, sampling_rate: int):
     """
     Opens every file of a split that will be evaluated and reads its end, so that one that is missing, foreign or cut
@@ -214,6 +247,7 @@ class TrainingWindows(torch.utils.data.Dataset):
             track = self.tracks[index]
             try:
                 window = self._read_window(track, random)
+                identity = track_id(audio_source(track))
                 break
             except (ValueError, OSError) as error:
                 reason = str(error) if track["bytes"] is None else f"{track['path'] or f'track {index}'}: {error}"
@@ -222,7 +256,7 @@ class TrainingWindows(torch.utils.data.Dataset):
                     raise ValueError(f"100 random tracks in a row are unreadable, the last: {reason}") from error
                 index = int(random.integers(len(self.tracks)))
         caption = track["captions"][random.integers(len(track["captions"]))]
-        return {"input_values": window, "caption": caption, "unreadable": unreadable}
+        return {"input_values": window, "caption": caption, "track_id": identity, "unreadable": unreadable}
 
     def _read_window(self, track: dict, random: np.random.Generator) -> np.ndarray:
         with AudioReader(audio_source(track), self.sampling_rate) as reader:
@@ -232,15 +266,29 @@ class TrainingWindows(torch.utils.data.Dataset):
 
 
 class TrainingCollator:
-    """Items of [`TrainingWindows`] -> a batch of tensors; captions are padded to the longest of the batch."""
+    """
+    Items of [`TrainingWindows`] -> a batch: `inputs` for the model, captions padded to the longest of the batch;
+    `targets` for the loss; and the `unreadable` tracks.
 
-    def __init__(self, tokenizer):
-        self.tokenizer = tokenizer
+    Args:
+        tokenizer (`PreTrainedTokenizerBase`): That of the text tower.
+        caption_embeds (`CaptionEmbeddings`, *optional*): Adds the captions' embeddings to the targets.
+    """
+
+    def __init__(self, tokenizer, caption_embeds: CaptionEmbeddings | None = None):
+        self.tokenizer, self.caption_embeds = tokenizer, caption_embeds
 
     def __call__(self, items: list[dict]) -> dict:
-        text = self.tokenizer([item["caption"] for item in items], padding=True, truncation=True, return_tensors="pt")
+        captions = [item["caption"] for item in items]
+        text = self.tokenizer(captions, padding=True, truncation=True, return_tensors="pt")
+        targets = {
+            "track_ids": torch.tensor([item["track_id"] for item in items]),
+            "caption_ids": torch.tensor([caption_id(caption) for caption in captions]),
+        }
+        if self.caption_embeds is not None:
+            targets["caption_embeds"] = torch.from_numpy(self.caption_embeds[captions])
         return {
-            "input_values": torch.from_numpy(np.stack([item["input_values"] for item in items])),
-            **text,
+            "inputs": {"input_values": torch.from_numpy(np.stack([item["input_values"] for item in items])), **text},
+            "targets": targets,
             "unreadable": [failure for item in items for failure in item["unreadable"]],
         }

@@ -1,0 +1,77 @@
+# Copyright 2026 The MusCALL repository authors. Licensed under the Apache License, Version 2.0.
+"""Sentence embeddings of a corpus's captions, computed once and kept on disk."""
+
+import hashlib
+import os
+from pathlib import Path
+
+import numpy as np
+from huggingface_hub.constants import HF_HOME
+from tqdm import tqdm
+
+
+CACHE = Path(HF_HOME) / "muscall"
+
+
+class CaptionEmbeddings:
+    """
+    The embedding of each caption of a corpus by a Sentence-Transformers model, memory-mapped from a file in the
+    Hugging Face cache. The file is found by a hash of the model and of the captions: the same captions are embedded
+    once, and other captions, or another model of the same name, never get its rows.
+
+    Args:
+        captions (`list[str]`):
+            All captions; those that occur twice are embedded once.
+        model_name_or_path (`str`):
+            A Sentence-Transformers model: an id on the Hub or a folder.
+        device (`str`, *optional*):
+            Where the model runs, if it must.
+        show_progress (`bool`, *optional*, defaults to `True`):
+            Whether to show a progress bar meanwhile.
+    """
+
+    def __init__(
+        self, captions: list[str], model_name_or_path: str, device: str | None = None, show_progress: bool = True
+    ):
+        captions = sorted(set(captions))
+        key = hashlib.sha256(_identity(model_name_or_path).encode())
+        for caption in captions:
+            key.update(len(caption.encode()).to_bytes(8, "little") + caption.encode())
+        self.path = CACHE / f"captions-{key.hexdigest()[:32]}.npy"
+        if not self.path.exists():
+            _embed(captions, model_name_or_path, self.path, device, show_progress)
+        self.rows = {caption: row for row, caption in enumerate(captions)}
+        self.embeds = np.load(self.path, mmap_mode="r")
+
+    def __getitem__(self, captions: list[str]) -> np.ndarray:
+        """`(len(captions), dim)`, float32."""
+        return np.asarray(self.embeds[[self.rows[caption] for caption in captions]], dtype=np.float32)
+
+
+def _identity(model_name_or_path: str) -> str:
+    """The name of a model on the Hub; of a folder what it holds, wherever it lies."""
+    folder = Path(model_name_or_path)
+    if not folder.is_dir():
+        return model_name_or_path
+    digest = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        digest.update(str(path.relative_to(folder)).encode())
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
+
+
+def _embed(captions: list[str], model_name_or_path: str, path: Path, device: str | None, show_progress: bool):
+    from sentence_transformers import SentenceTransformer  # takes seconds to import
+
+    model = SentenceTransformer(model_name_or_path, device=device)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.stem}.{os.getpid()}.part.npy")
+    embeds = None
+    for start in tqdm(range(0, len(captions), 1024), desc="embedding captions", disable=not show_progress):
+        rows = model.encode(captions[start : start + 1024], normalize_embeddings=True, show_progress_bar=False)
+        if embeds is None:
+            embeds = np.lib.format.open_memmap(partial, "w+", np.float32, (len(captions), rows.shape[1]))
+        embeds[start : start + len(rows)] = rows
+    embeds.flush()
+    os.replace(partial, path)
