@@ -223,9 +223,11 @@ def test_synchronised_batch_norm_alone(monkeypatch):
         outputs.append([output, values.grad, norm.weight.grad, norm.bias.grad, *norm.buffers()])
     for ours, theirs in zip(*outputs, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+    before = [buffer.clone() for buffer in norms[1].buffers()]
     with constant_statistics(norms[1]):
         norms[1](inputs)
-    assert torch.equal(norms[1].running_mean, norms[0].running_mean)
+    assert all(torch.equal(buffer, old) for buffer, old in zip(norms[1].buffers(), before, strict=True))
+    assert norms[1].momentum == 0.1
 
 
 def test_frozen_towers_do_not_learn(accelerator):

@@ -197,9 +197,9 @@ def test_a_pool_so_small_that_everybody_has_its_r10_keeps_a_trained_model(run_ma
     small = shutil.copytree(corpus, tmp_path / "corpus")
     metadata = small / "validation" / "metadata.jsonl"
     metadata.write_text("".join(metadata.read_text().splitlines(keepends=True)[:6]))
-    run_main(arguments(recipe, small, tmp_path / "run", "--num_epochs", 4, "--num_workers", 0))
+    run_main(arguments(recipe, small, tmp_path / "run", "--num_epochs", 8, "--num_workers", 0))
     results = json.loads((tmp_path / "run" / "results.json").read_text())
-    assert results["validation"]["mean_R@10"] == 100 and results["validation"]["step"] == 24
+    assert results["validation"]["mean_R@10"] == 100 and results["validation"]["step"] > 0
 
 
 def test_pretrained_parts_replace_those_of_the_recipe(recipe):

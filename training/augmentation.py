@@ -30,7 +30,8 @@ def coloured_noise(waveforms: torch.Tensor, snr: torch.Tensor, slope: torch.Tens
 def pitch_shift(waveforms: torch.Tensor, semitones: torch.Tensor, n_fft: int = 2048) -> torch.Tensor:
     """
     Moves the pitch of each waveform by its own interval and keeps its length: a phase vocoder stretches the time by
-    the ratio of the frequencies, and reading the result faster or slower by the same ratio restores it.
+    the ratio of the frequencies, and reading the result faster or slower by the same ratio restores it. The phases of
+    neighbouring bins are kept together as in M. Puckette, Phase-locked vocoder, WASPAA 1995.
 
     Args:
         waveforms (`torch.FloatTensor` of shape `(batch_size, samples)`):
@@ -38,31 +39,36 @@ def pitch_shift(waveforms: torch.Tensor, semitones: torch.Tensor, n_fft: int = 2
         semitones (`torch.FloatTensor` of shape `(batch_size,)`):
             The interval, up where positive, of at most an octave. Not a whole number is fine.
         n_fft (`int`, *optional*, defaults to 2048):
-            Length of the Fourier transform, in samples; a frame is a quarter of it apart from the next.
+            Length of the Fourier transform, in samples; a frame is half of it apart from the next.
     """
     batch_size, num_samples = waveforms.shape
     ratio = 2 ** (semitones / 12)
-    hop_length, window = n_fft // 4, torch.hann_window(n_fft, device=waveforms.device, dtype=waveforms.dtype)
+    hop_length, window = n_fft // 2, torch.hann_window(n_fft, device=waveforms.device, dtype=waveforms.dtype)
     spectrum = torch.stft(waveforms, n_fft, hop_length, window=window, return_complex=True).transpose(1, 2)
     num_frames = spectrum.shape[1]
+    spectrum = spectrum.flatten(0, 1) + 1e-7  # silence too must pass a phase on
+    bins = torch.arange(n_fft // 2 + 1, device=waveforms.device)
+    kept = (bins * ratio[:, None] < n_fft // 2).to(waveforms.dtype)  # the rest would lie above half the sampling rate
 
-    # Frame m of the stretched spectrum lies between the frames at m / ratio. Its phase goes on from frame m - 1 by as
-    # much as the phase of the original moves there within one hop.
-    num_stretched = int(num_frames * float(ratio.max())) + 1
-    position = torch.arange(num_stretched, device=waveforms.device) / ratio[:, None]
+    # Frame m of the stretched spectrum lies between the frames at m / ratio. Its magnitude does too; its phase goes on
+    # from frame m - 1 by as much as the phase of the original moves there within one hop.
+    num_stretched = int(num_frames * float(ratio.max())) + 5  # so many that all that is read lies under whole windows
+    position = torch.arange(num_stretched, device=waveforms.device)[:, None] / ratio
     before = position.long().clamp(max=num_frames - 2)
     fraction = (position - before).clamp(max=1)[..., None]
-    rows = (before + num_frames * torch.arange(batch_size, device=waveforms.device)[:, None]).flatten()
-    shape = (batch_size, num_stretched, -1)
-
-    magnitude, phase = spectrum.abs().flatten(0, 1), spectrum.angle().flatten(0, 1)
-    magnitude = torch.lerp(magnitude[rows].view(shape), magnitude[rows + 1].view(shape), fraction)
-    advance = (phase[rows + 1] - phase[rows]).view(shape)
-    phase = torch.cat([phase.view(batch_size, num_frames, -1)[:, :1], advance[:, :-1]], 1).cumsum(1)
-    # What would lie above half of the sampling rate once it is read faster.
-    bins = torch.arange(n_fft // 2 + 1, device=waveforms.device)
-    magnitude = magnitude * (bins * ratio[:, None] < n_fft // 2)[:, None]
-    stretched = torch.istft(torch.polar(magnitude, phase).transpose(1, 2), n_fft, hop_length, window=window)
+    rows = before + num_frames * torch.arange(batch_size, device=waveforms.device)
+    stretched = spectrum.new_empty(num_stretched, batch_size, len(bins))
+    stretched[0] = last = spectrum[rows[0]]
+    for number in range(1, num_stretched):
+        this, following = spectrum[rows[number]], spectrum[rows[number] + 1]
+        length, following_length = this.abs(), following.abs()
+        magnitude = torch.lerp(length, following_length, fraction[number]) * kept
+        locked = last.clone()  # neighbours under one peak have opposite signs
+        locked[:, 1:] -= last[:, :-1]
+        locked[:, :-1] -= last[:, 1:]
+        scale = magnitude / (length * following_length * locked.abs().clamp(min=1e-20))
+        stretched[number] = last = locked * (following * this.conj()) * scale
+    stretched = torch.istft(stretched.permute(1, 2, 0), n_fft, hop_length, window=window)
 
     position = torch.arange(num_samples, device=waveforms.device) * ratio[:, None]
     before = position.long().clamp(max=stretched.shape[1] - 2)

@@ -1,0 +1,76 @@
+# Copyright 2026 The MusCALL repository authors. Licensed under the Apache License, Version 2.0.
+"""Caption embeddings: those of the sentence model, computed once, never those of other captions or another model."""
+
+import shutil
+
+import numpy as np
+import pytest
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+from training import captions as module
+from training.captions import CaptionEmbeddings
+
+
+WORDS = ["[PAD]", "[UNK]", "calm", "solo", "piano", "fast", "samba", "with", "brass"]
+CAPTIONS = ["calm solo piano", "fast samba with brass", "calm solo piano", "samba"]
+
+
+@pytest.fixture(scope="module")
+def sentence_model(tmp_path_factory):
+    """A Sentence-Transformers folder with random weights."""
+    folder = tmp_path_factory.mktemp("sentence")
+    tokenizer = Tokenizer(models.WordLevel({word: index for index, word in enumerate(WORDS)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]")
+    config = BertConfig(
+        vocab_size=len(WORDS), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32
+    )
+    BertModel(config).save_pretrained(folder / "bert")
+    tokenizer.save_pretrained(folder / "bert")
+    transformer = Transformer(str(folder / "bert"))
+    SentenceTransformer(modules=[transformer, Pooling(16)], device="cpu").save(str(folder / "model"))
+    return folder / "model"
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "CACHE", tmp_path / "cache")
+    return tmp_path / "cache"
+
+
+def test_embeddings_are_those_of_the_model_and_are_computed_once(sentence_model, cache, monkeypatch):
+    embeds = CaptionEmbeddings(CAPTIONS, str(sentence_model), device="cpu")
+    expected = SentenceTransformer(str(sentence_model), device="cpu").encode(CAPTIONS, normalize_embeddings=True)
+    np.testing.assert_allclose(embeds[CAPTIONS], expected, atol=1e-6)
+    assert isinstance(embeds.embeds, np.memmap) and embeds.embeds.shape == (3, 16)
+    assert [path.suffix for path in cache.iterdir()] == [".npy"]
+
+    monkeypatch.setattr(module, "_embed", None)  # a second computation would fail
+    again = CaptionEmbeddings(list(reversed(CAPTIONS)), str(sentence_model))
+    np.testing.assert_array_equal(again[CAPTIONS], embeds[CAPTIONS])
+    moved = shutil.copytree(sentence_model, cache.parent / "moved")
+    assert CaptionEmbeddings(CAPTIONS, str(moved)).path == embeds.path
+
+
+def test_other_captions_and_other_weights_are_computed_anew(sentence_model, tmp_path):
+    paths = {CaptionEmbeddings(CAPTIONS, str(sentence_model)).path}
+    paths.add(CaptionEmbeddings([*CAPTIONS, "brass"], str(sentence_model)).path)
+    other = shutil.copytree(sentence_model, tmp_path / "other")
+    weights = next(other.rglob("*.safetensors"))
+    content = bytearray(weights.read_bytes())
+    content[-2] ^= 1
+    weights.write_bytes(content)
+    paths.add(CaptionEmbeddings(CAPTIONS, str(other)).path)
+    assert len(paths) == 3
+
+
+def test_an_interrupted_computation_leaves_nothing_that_is_taken_for_whole(sentence_model, cache, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr("os.replace", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            CaptionEmbeddings(CAPTIONS, str(sentence_model))
+    embeds = CaptionEmbeddings(CAPTIONS, str(sentence_model))
+    assert np.isfinite(embeds[CAPTIONS]).all() and embeds.path.exists()
