@@ -12,12 +12,15 @@ The output folder holds the best model so far, ready for `AutoModel`, with its p
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import math
 import os
+import shlex
 import signal
 import sys
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -25,7 +28,11 @@ from pathlib import Path
 import torch
 import yaml
 from accelerate import Accelerator, DataLoaderConfiguration, skip_first_batches
+from accelerate.data_loader import prepare_data_loader
+from accelerate.tracking import get_available_trackers
 from accelerate.utils import gather_object, set_seed
+from datasets import Dataset
+from huggingface_hub import HfApi
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 from tqdm import tqdm
@@ -45,15 +52,33 @@ from modeling_muscall import MAX_LOGIT_SCALE, MusCALLModel
 from processing_muscall import MusCALLFeatureExtractor, MusCALLProcessor
 from training.captions import CaptionEmbeddings
 from training.card import write_card
-from training.checkpointing import JSONLTracker, list_checkpoints, load_checkpoint, replace_files, save_checkpoint
-from training.data import TrainingCollator, TrainingWindows, check_readable, load_corpus
+from training.checkpointing import (
+    JSONLTracker,
+    leave_signals_to_the_main_process,
+    list_checkpoints,
+    load_checkpoint,
+    replace_files,
+    save_checkpoint,
+)
+from training.data import (
+    AUDIO_COLUMNS,
+    CAPTION_COLUMNS,
+    TrainingCollator,
+    TrainingStream,
+    TrainingWindows,
+    check_readable,
+    load_corpus,
+    mix_corpora,
+)
 from training.losses import REFERENCE_BATCH_SIZE
 from training.objective import ContrastiveObjective, backward, synchronise_batch_norm
 
 
 ROOT = Path(__file__).resolve().parent
 FREE_ON_RESUME = ("output_dir", "resume", "max_unreadable_fraction", "num_workers", "eval_batch_size")
-FREE_ON_RESUME += ("keep_checkpoints", "log_every", "report_to")
+FREE_ON_RESUME += ("keep_checkpoints", "log_every", "report_to", "compile", "push_to_hub")
+NOT_PUBLISHED = ["checkpoints/*", "tensorboard/*", "log.jsonl", ".partial/*"]
+NUM_RESAMPLES = 1000  # of the test split, for the intervals on the card
 logger = logging.get_logger("train")
 
 
@@ -87,16 +112,34 @@ class ModelArguments:
 
 @dataclass
 class DataArguments:
-    dataset: str = field(
-        default="default",
-        metadata={"help": "'default' (the corpus built from this repository), a Hub id, a folder or a file."},
+    dataset: list[str] = field(
+        default_factory=lambda: ["default"],
+        metadata={
+            "help": "'default' (the corpus built from this repository), a Hub id, a folder or a file; or several."
+        },
+    )
+    dataset_weights: list[float] | None = field(
+        default=None,
+        metadata={"help": "How often each of several datasets is drawn from; default: each track once an epoch."},
     )
     dataset_name: str | None = field(default=None, metadata={"help": "Configuration of a Hub dataset."})
     audio_column: str | None = field(
-        default=None, metadata={"help": "Column of audio; default: the first there is of audio, file_name."}
+        default=None, metadata={"help": f"Column of audio; default: the first there is of {', '.join(AUDIO_COLUMNS)}."}
     )
     caption_column: str | None = field(
-        default=None, metadata={"help": "Column of captions; default: the first there is of captions, caption, text."}
+        default=None,
+        metadata={"help": f"Column of captions; default: the first there is of {', '.join(CAPTION_COLUMNS)}."},
+    )
+    npy_sampling_rate: int | None = field(
+        default=None, metadata={"help": "Sampling rate in Hz of audio in .npy files, which these do not state."}
+    )
+    streaming: bool = field(
+        default=False,
+        metadata={"help": "Read the train split row by row while training; an epoch is then steps_per_epoch long."},
+    )
+    steps_per_epoch: int | None = field(default=None, metadata={"help": "With streaming: steps in an epoch."})
+    shuffle_buffer: int = field(
+        default=1000, metadata={"help": "With streaming: rows among which each worker draws the next one."}
     )
     holdout_fraction: float = field(
         default=0.1, metadata={"help": "Share of the tracks held out for each missing split, validation and test."}
@@ -107,6 +150,12 @@ class DataArguments:
     max_unreadable_fraction: float = field(
         default=0.01, metadata={"help": "Share of the training tracks that may turn out unreadable before it stops."}
     )
+
+    def __post_init__(self):
+        if isinstance(self.dataset, str):
+            self.dataset = [self.dataset]
+        if self.streaming and (self.steps_per_epoch or 0) < 1:
+            raise ValueError("streaming needs steps_per_epoch, at least 1: a stream has no length")
 
 
 @dataclass
@@ -174,7 +223,12 @@ class TrainingArguments:
     keep_checkpoints: int = field(default=2, metadata={"help": "Newest checkpoints kept for --resume."})
     log_every: int = field(default=10, metadata={"help": "Steps between two entries in the logs."})
     report_to: list[str] = field(
-        default_factory=lambda: ["tensorboard"], metadata={"help": "Trackers of accelerate, beside log.jsonl."}
+        default_factory=lambda: ["tensorboard"],
+        metadata={"help": "Trackers of accelerate (tensorboard, trackio, wandb, ...), beside log.jsonl."},
+    )
+    compile: bool = field(default=False, metadata={"help": "torch.compile both towers: minutes once, faster steps."})
+    push_to_hub: str | None = field(
+        default=None, metadata={"help": "The Hub repository that gets weights, code, processor and card at the end."}
     )
 
     def __post_init__(self):
@@ -185,6 +239,12 @@ class TrainingArguments:
             raise ValueError(f"chunk_size must be at least 1, got {self.chunk_size}.")
         if not 0 <= self.ssl_weight < 1:
             raise ValueError(f"ssl_weight must be in [0, 1), got {self.ssl_weight}.")
+        installed = {str(tracker.value) for tracker in get_available_trackers()}
+        if missing := sorted(set(self.report_to) - installed):
+            raise ValueError(
+                f"report_to: {', '.join(missing)} is not installed or not known to accelerate; there is: "
+                f"{', '.join(sorted(installed)) or 'none'}. log.jsonl is written in any case."
+            )
         if self.batch_norm not in ("local", "synchronised", "frozen"):
             raise ValueError(f"batch_norm must be local, synchronised or frozen, got {self.batch_norm!r}.")
 
@@ -282,7 +342,8 @@ class StopRequest:
 
 
 def main(command_line: list[str] | None = None):
-    model_args, data_args, args = parse_arguments(sys.argv[1:] if command_line is None else command_line)
+    command_line = sys.argv[1:] if command_line is None else command_line
+    model_args, data_args, args = parse_arguments(command_line)
     output_dir = Path(args.output_dir)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # the workers of the loader are forks
     started = time.time()
@@ -303,11 +364,15 @@ def main(command_line: list[str] | None = None):
     checkpoints = output_dir / "checkpoints"
     if not args.resume and (list_checkpoints(checkpoints) or (output_dir / "config.json").exists()):
         raise ValueError(f"{output_dir} holds a run: --resume continues it, --output_dir names another folder.")
+    if args.push_to_hub and accelerator.is_main_process:
+        HfApi().create_repo(args.push_to_hub, exist_ok=True)  # now, so that a missing token is known before training
     accelerator.wait_for_everyone()
     # What decides the result, and so must be the same when the run is resumed.
     arguments = dataclasses.asdict(model_args) | dataclasses.asdict(data_args) | dataclasses.asdict(args)
     arguments = {name: value for name, value in arguments.items() if name not in FREE_ON_RESUME}
     arguments["num_processes"] = accelerator.num_processes
+    if data_args.streaming:
+        arguments["num_workers"] = args.num_workers  # which share the stream
 
     # Model and processor
     set_seed(args.seed)
@@ -320,17 +385,22 @@ def main(command_line: list[str] | None = None):
 
     # Data
     with accelerator.main_process_first():
-        dataset = str(build_corpus()) if data_args.dataset == "default" else data_args.dataset
-        corpus = load_corpus(
-            dataset,
-            data_args.dataset_name,
-            data_args.audio_column,
-            data_args.caption_column,
-            data_args.holdout_fraction,
-            args.seed,
-        )
+        corpora = [
+            load_corpus(
+                str(build_corpus()) if dataset == "default" else dataset,
+                data_args.dataset_name,
+                data_args.audio_column,
+                data_args.caption_column,
+                data_args.holdout_fraction,
+                args.seed,
+                data_args.npy_sampling_rate,
+                data_args.streaming,
+            )
+            for dataset in data_args.dataset
+        ]
+        corpus = mix_corpora(corpora, data_args.dataset_weights, args.seed)
     global_batch_size = args.batch_size * accelerator.num_processes
-    if len(corpus["train"]) < global_batch_size:
+    if not data_args.streaming and len(corpus["train"]) < global_batch_size:
         raise ValueError(
             f"The corpus has {len(corpus['train'])} training tracks, fewer than the batch of {global_batch_size} "
             f"({args.batch_size} pairs on each of {accelerator.num_processes} processes): lower --batch_size."
@@ -339,21 +409,34 @@ def main(command_line: list[str] | None = None):
     validation = validation.select(range(min(len(validation), data_args.max_validation_tracks)))
     check_readable(validation, "validation", audio_config.sampling_rate)
     check_readable(corpus["test"], "test", audio_config.sampling_rate)
-    windows = TrainingWindows(corpus["train"], audio_config.sampling_rate, audio_config.window_samples, args.seed)
+    shape = (audio_config.sampling_rate, audio_config.window_samples, args.seed)
+    if data_args.streaming:
+        place = (accelerator.process_index, accelerator.num_processes)
+        windows = TrainingStream(corpus["train"], *shape, *place, data_args.shuffle_buffer)
+    else:
+        windows = TrainingWindows(corpus["train"], *shape)
     caption_embeds = None
     if args.content_weighting:
+        if data_args.streaming:
+            raise ValueError("content_weighting embeds all captions before training: it goes without streaming")
         with accelerator.main_process_first():
             captions = [caption for row in corpus["train"]["captions"] for caption in row]
             caption_embeds = CaptionEmbeddings(captions, args.sentence_model_name_or_path)
     loader = DataLoader(
         windows,
         args.batch_size,
-        shuffle=True,
+        shuffle=None if data_args.streaming else True,
         drop_last=True,  # a smaller or padded batch would change the negatives
         collate_fn=TrainingCollator(processor.tokenizer, caption_embeds),
         num_workers=args.num_workers,
+        worker_init_fn=leave_signals_to_the_main_process,
         generator=torch.Generator(),  # of its own: a loader that starts in mid-epoch must not move dropout's
     )
+    if data_args.streaming:  # which has shared itself out already
+        loader = prepare_data_loader(loader, accelerator.device, 1, 0, put_on_device=True)
+    else:
+        loader = accelerator.prepare(loader)
+    steps_per_epoch = data_args.steps_per_epoch if data_args.streaming else len(loader)
 
     # Optimizer and schedule; the scheduler counts optimizer steps, so it is not prepared (accelerate would step it
     # once a process)
@@ -362,8 +445,11 @@ def main(command_line: list[str] | None = None):
     )
     optimizer = build_optimizer(objective, args)
     objective.freeze(frozen_at(0, args), args.batch_norm == "frozen")
-    wrapped, optimizer, loader = accelerator.prepare(objective, optimizer, loader)
-    max_steps = args.num_epochs * len(loader)
+    if args.compile:
+        model.audio_model.compile()
+        model.text_model.compile(dynamic=True)  # captions of every length
+    wrapped, optimizer = accelerator.prepare(objective, optimizer)
+    max_steps = args.num_epochs * steps_per_epoch
     scheduler = get_cosine_schedule_with_warmup(optimizer, math.ceil(args.warmup_fraction * max_steps), max_steps)
     accelerator.register_for_checkpointing(scheduler)
 
@@ -378,13 +464,16 @@ def main(command_line: list[str] | None = None):
     num_parameters = sum(parameter.numel() for parameter in model.parameters())
     precision = "float32" if mixed_precision == "no" else mixed_precision
     say(f"{num_parameters / 1e6:.1f} M parameters in {precision} on {accelerator.device}")
-    say(f"tracks: {len(corpus['train'])} train, {len(validation)} validation, {len(corpus['test'])} test")
-    say(f"{args.num_epochs} epochs of {len(loader)} steps of {global_batch_size} pairs, from step {state['step']}")
+    num_tracks = None if data_args.streaming else len(corpus["train"])
+    say(f"tracks: {num_tracks or 'a stream of'} train, {len(validation)} validation, {len(corpus['test'])} test")
+    say(f"{args.num_epochs} epochs of {steps_per_epoch} steps of {global_batch_size} pairs, from step {state['step']}")
 
-    def evaluate(tracks) -> tuple[dict[str, float], dict[str, float]]:
+    def evaluate(tracks, num_resamples=0) -> tuple[dict[str, float], dict[str, float]]:
         """The metrics of the model and those of chance; empty but on the main process."""
         embeds = embed_corpus(model, processor, tracks, accelerator, args.eval_batch_size, args.num_workers)
-        return (retrieval_metrics(*embeds), chance_metrics(embeds[1])) if accelerator.is_main_process else ({}, {})
+        if not accelerator.is_main_process:
+            return {}, {}
+        return retrieval_metrics(*embeds, num_resamples), chance_metrics(embeds[1])
 
     def describe(metrics, chance) -> str:
         return ", ".join(
@@ -436,12 +525,13 @@ def main(command_line: list[str] | None = None):
     if state["step"] == 0:
         evaluate_and_save()
     log = {"loss": [], "since": time.time()}
-    for epoch in range(state["step"] // len(loader), args.num_epochs):
+    for epoch in range(state["step"] // steps_per_epoch, args.num_epochs):
         windows.set_epoch(epoch)
         loader.set_epoch(epoch)
         objective.train()
-        done = state["step"] - epoch * len(loader)
-        for batch in skip_first_batches(loader, done) if done else loader:
+        done = state["step"] - epoch * steps_per_epoch
+        batches = skip_first_batches(loader, done) if done else loader
+        for batch in itertools.islice(batches, steps_per_epoch - done):
             for index, reason in batch["unreadable"]:
                 unreadable.setdefault(index, reason)
             if frozen_at(state["step"], args) != objective.frozen:
@@ -461,7 +551,8 @@ def main(command_line: list[str] | None = None):
             log["loss"].append(loss)
             progress.update(global_batch_size)
             if state["step"] % args.log_every == 0 or state["step"] == max_steps:
-                report_unreadable(accelerator, unreadable, len(windows), data_args.max_unreadable_fraction)
+                seen = num_tracks or max(1000, state["step"] * global_batch_size)
+                report_unreadable(accelerator, unreadable, seen, data_args.max_unreadable_fraction)
                 mean_loss = torch.stack(log["loss"]).mean().item()
                 if not math.isfinite(mean_loss):
                     raise ValueError(f"The loss is {mean_loss} at step {state['step']}: lower --learning_rate.")
@@ -483,7 +574,7 @@ def main(command_line: list[str] | None = None):
                 progress.set_postfix(loss=f"{mean_loss:.3f}", epoch=epoch + 1)
                 log = {"loss": [], "since": time.time()}
             # After the last step of an epoch, evaluation comes first: a resumed run would skip it.
-            if state["step"] % len(loader) and stop.anywhere(accelerator):
+            if state["step"] % steps_per_epoch and stop.anywhere(accelerator):
                 save_and_stop()
         if (epoch + 1) % args.eval_every == 0 or epoch + 1 == args.num_epochs:
             before = time.time()
@@ -495,20 +586,29 @@ def main(command_line: list[str] | None = None):
 
     # Test: the best model, on the held-out split
     model.load_state_dict(MusCALLModel.from_pretrained(output_dir).state_dict())
-    metrics, chance = evaluate(corpus["test"])
+    metrics, chance = evaluate(corpus["test"], NUM_RESAMPLES)
     if accelerator.is_main_process:
-        accelerator.log({f"test/{name}": value for name, value in metrics.items()}, step=state["step"])
+        numbers = {f"test/{name}": value for name, value in metrics.items() if not name.endswith("_interval")}
+        accelerator.log(numbers, step=state["step"])
         weights = (output_dir / "model.safetensors").read_bytes()
         results = {
             "split": "test",
             "test": metrics,
             "chance": chance,
             "validation": state["best"],
-            "dataset": data_args.dataset,
-            "fingerprint": {split: rows._fingerprint for split, rows in corpus.items()},
-            "num_tracks": {split: len(rows) for split, rows in corpus.items()},
+            "dataset": [Path(dataset).name if Path(dataset).exists() else dataset for dataset in data_args.dataset],
+            "fingerprint": {split: rows._fingerprint for split, rows in corpus.items() if isinstance(rows, Dataset)},
+            "num_tracks": {split: len(rows) for split, rows in corpus.items() if isinstance(rows, Dataset)},
+            "licences": Counter(
+                licence or "not stated"
+                for rows in corpus.values()
+                if isinstance(rows, Dataset)
+                for licence in rows["licence"]
+            ),
+            "num_resamples": NUM_RESAMPLES,
             "windows": processor.feature_extractor.windows,
             "arguments": arguments,
+            "command": shlex.join(["accelerate", "launch", Path(sys.argv[0]).name, *command_line]),
             "training_seconds": round(state["seconds"]),
             "checkpoint_sha256": hashlib.sha256(weights).hexdigest(),
             "versions": {name: version(name) for name in ("torch", "transformers", "accelerate", "datasets")},
@@ -517,6 +617,14 @@ def main(command_line: list[str] | None = None):
         write_card(output_dir, results)
         say(f"test R@10 {describe(metrics, chance)}")
         say(f"The model of step {state['best']['step']} is in {output_dir}")
+        if args.push_to_hub:
+            HfApi().upload_folder(
+                repo_id=args.push_to_hub,
+                folder_path=output_dir,
+                ignore_patterns=NOT_PUBLISHED,
+                commit_message=f"Step {state['best']['step']} of a run of train.py",
+            )
+            say(f"and at {args.push_to_hub} on the Hub")
     accelerator.end_training()
 
 

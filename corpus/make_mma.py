@@ -7,8 +7,8 @@ MMA (Musical MIDI Accompaniment, Bob van der Poel, GPL-2+) turns a groove and a 
 permitted style file this script compiles `CLIPS_PER_STYLE` clips (`CLIPS_PER_TRAINING_STYLE` in the training split) of
 21 s with their own groove, tempo, key, progression and arrangement, adds a melody to two thirds of them, and writes
 captions from facts only: instruments are read off the notes that sound in the first 20 s, never off the name of the
-style. The result is `corpus/mma/midi.zip` and the rows with source "mma" of `corpus/captions.jsonl`. Everything follows
-from `SEED`; the rows of other sources stay as they are.
+style. The result is `corpus/mma/midi.zip` and the rows with source "mma" of `corpus/captions.jsonl`. Everything
+follows from `SEED`; the rows of other sources stay as they are.
 """
 
 import argparse

@@ -74,12 +74,14 @@ def _collate_text(processor, captions):
     return processor(text=list(captions), return_tensors="pt")
 
 
-def retrieval_metrics(text_embeds, audio_ids, audio_embeds) -> dict[str, float]:
-    """Both directions through the `evaluate` module `metrics/cross_modal_retrieval`."""
+def retrieval_metrics(text_embeds, audio_ids, audio_embeds, num_resamples: int = 0) -> dict[str, float]:
+    """Both directions through the `evaluate` module `metrics/cross_modal_retrieval`; arguments as there."""
     import evaluate  # takes seconds to import
 
     metric = evaluate.load(str(METRIC))
-    return metric.compute(text_embeds=text_embeds, audio_ids=audio_ids, audio_embeds=audio_embeds)
+    return metric.compute(
+        text_embeds=text_embeds, audio_ids=audio_ids, audio_embeds=audio_embeds, num_resamples=num_resamples
+    )
 
 
 def chance_metrics(audio_ids) -> dict[str, float]:

@@ -1,7 +1,9 @@
 # Copyright 2026 The MusCALL repository authors. Licensed under the Apache License, Version 2.0.
 """Corpora in every layout, and the windows and captions that training takes from them; on small real files."""
 
+import io
 import json
+import tarfile
 import tracemalloc
 from pathlib import Path
 
@@ -12,16 +14,18 @@ import pyarrow.parquet as pq
 import pytest
 import soundfile
 import torch
-from datasets import Audio, Dataset
+from datasets import Audio, Dataset, IterableDataset
 from torch.utils.data import DataLoader
 from transformers import CLIPTokenizer
 
 from training.data import (
     TrainingCollator,
+    TrainingStream,
     TrainingWindows,
     caption_id,
     check_readable,
     load_corpus,
+    mix_corpora,
     track_id,
 )
 from training.losses import duplicate_mask
@@ -188,7 +192,7 @@ def test_columns(tmp_path):
     path = str(write_table(tmp_path / "renamed.csv", renamed))
     check(load_corpus(path, audio_column="sound", caption_column="wording"))
     with pytest.raises(
-        ValueError, match=r"no audio column \(audio, file_name\).* columns: sound, wording, caption.*--audio"
+        ValueError, match=r"no audio column \(audio, file_name, .*\).* columns: sound, wording, caption.*--audio"
     ):
         load_corpus(path)
     with pytest.raises(
@@ -328,3 +332,164 @@ def test_workers_know_the_epoch(tracks):
             for part in ("inputs", "targets"):
                 torch.testing.assert_close(dict(alone[part]), dict(worker[part]), rtol=0, atol=0)
     assert not torch.equal(epochs[2, 0][0]["inputs"]["input_values"], epochs[2, 1][0]["inputs"]["input_values"])
+
+
+def write_tars(folder, num_shards=4, captions="json"):
+    """WebDataset: training samples over several tars, one sample in each of the other splits."""
+    folder.mkdir(parents=True, exist_ok=True)
+    shards = {f"train-{shard:04d}": range(shard, 8, num_shards) for shard in range(num_shards)}
+    for name, numbers in {**shards, "validation-0000": [8], "test-0000": [9]}.items():
+        with tarfile.open(folder / f"{name}.tar", "w") as tar:
+            for number in numbers:
+                write_ramp(folder / "ramp.wav", number)
+                caption = f"tone number {number}"
+                text = json.dumps({"caption": caption, "licence": "CC0-1.0"}) if captions == "json" else caption
+                for extension, content in (("wav", (folder / "ramp.wav").read_bytes()), (captions, text.encode())):
+                    member = tarfile.TarInfo(f"sample{number}.{extension}")
+                    member.size = len(content)
+                    tar.addfile(member, io.BytesIO(content))
+    (folder / "ramp.wav").unlink()
+
+
+@pytest.mark.parametrize("captions", ["json", "txt"])
+def test_folder_of_tars(tmp_path, captions):
+    write_tars(tmp_path, captions=captions)
+    corpus = load_corpus(str(tmp_path))
+    check(corpus)
+    assert set(corpus["train"]["licence"]) == {"CC0-1.0" if captions == "json" else None}
+
+
+@pytest.mark.parametrize("stereo", [False, True])
+def test_layout_of_the_papers_code(tmp_path, stereo):
+    for split, numbers in (("train", range(8)), ("val", [8]), ("test", [9])):
+        rows = []
+        for number in numbers:
+            samples = write_ramp(tmp_path / "scratch.wav", number, seconds=1.5)
+            (tmp_path / "audio").mkdir(exist_ok=True)
+            np.save(tmp_path / "audio" / f"{number}.npy", np.stack([samples, samples]) if stereo else samples)
+            caption = f"tone number {number}"
+            rows.append({"audio_id": number, "caption": caption, "audio_path": f"{number}.npy"})
+        write_table(tmp_path / f"dataset_{split}.json", rows)
+    with pytest.raises(ValueError, match=r"\d.npy does not state its sampling rate: name it with --npy_sampling_rate"):
+        load_corpus(str(tmp_path))
+    corpus = load_corpus(str(tmp_path), npy_sampling_rate=RATE)
+    check(corpus)
+    check_readable(corpus["test"], "test", RATE)
+    resampled = TrainingWindows(corpus["train"], 2 * RATE, RATE, seed=0)[3]  # half a second at the double rate
+    assert resampled["input_values"].shape == (RATE,) and resampled["unreadable"] == []
+    np.testing.assert_allclose(resampled["input_values"][100:-100], 0.15, atol=0.01)
+
+    (tmp_path / "audio" / "2.npy").write_bytes(b"")
+    (tmp_path / "audio" / "5.npy").write_bytes(b"no numbers")
+    windows = TrainingWindows(corpus["train"], RATE, RATE, seed=0)
+    reasons = [windows[index]["unreadable"] for index in range(8)]
+    assert [bool(reason) for reason in reasons] == [index in (2, 5) for index in range(8)]
+    assert "2.npy is not an .npy file of numbers" in reasons[2][0][1]
+
+
+def write_stream(tmp_path, layout, num_shards=4):
+    if layout == "tars":
+        write_tars(tmp_path, num_shards)
+    elif layout == "parquet":
+        for shard in range(num_shards):
+            numbers = range(shard, 8, num_shards)
+            name = f"train-{shard:05d}-of-{num_shards:05d}.parquet"
+            write_table(tmp_path / "data" / name, make_bytes(tmp_path / f"{shard}", numbers))
+        for split, number in (("validation", 8), ("test", 9)):
+            name = f"{split}-00000-of-00001.parquet"
+            write_table(tmp_path / "data" / name, make_bytes(tmp_path / split, [number]))
+    else:
+        for split, numbers in (("train", range(8)), ("validation", [8]), ("test", [9])):
+            write_table(tmp_path / split / "metadata.jsonl", make_tracks(tmp_path / split, numbers=numbers))
+    return str(tmp_path)
+
+
+def numbers_in(items):
+    for item in items:
+        assert item["unreadable"] == []
+        assert int(item["input_values"][0] / 0.05 + 1e-3) == int(item["caption"].split()[-1])
+    return [int(item["caption"].split()[-1]) for item in items]
+
+
+class OnePass(TrainingStream):
+    def __iter__(self):
+        yield from self.one_pass(0)
+
+
+@pytest.mark.parametrize("layout", ["tars", "parquet", "metadata"])
+def test_a_streamed_corpus_is_the_corpus(tmp_path, layout):
+    corpus = load_corpus(write_stream(tmp_path, layout), streaming=True)
+    assert isinstance(corpus["train"], IterableDataset)
+    assert (numbers_of(corpus["validation"]), numbers_of(corpus["test"])) == ([8], [9])
+    stream = OnePass(corpus["train"], RATE, RATE // 2, seed=0)
+    assert sorted(numbers_in(stream)) == list(range(8))
+    order = {}
+    for seed, epoch in ((0, 0), (0, 1), (1, 0)):
+        stream = OnePass(corpus["train"], RATE, RATE // 2, seed=seed)
+        stream.set_epoch(epoch)
+        order[seed, epoch] = numbers_in(stream)
+        assert order[seed, epoch] == numbers_in(stream)  # the same again
+    assert len({tuple(numbers) for numbers in order.values()}) > 1
+
+
+@pytest.mark.parametrize("num_processes", [1, 2, 3])  # four shards: three processes share the rows instead
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_processes_and_workers_share_a_stream_without_overlap_or_loss(tmp_path, num_processes, num_workers):
+    tracks = load_corpus(write_stream(tmp_path, "parquet"), streaming=True)["train"]
+    numbers = []
+    for process in range(num_processes):
+        stream = OnePass(tracks, RATE, RATE // 2, 0, process, num_processes)
+        loader = DataLoader(stream, None, num_workers=num_workers)
+        numbers += numbers_in(loader)
+    assert sorted(numbers) == list(range(8))
+
+
+def test_a_stream_has_no_end_and_names_what_it_cannot_read(tmp_path):
+    tracks = load_corpus(write_stream(tmp_path, "metadata"), streaming=True)["train"]
+    (tmp_path / "train" / "clips" / "3.wav").write_bytes(b"RIFF")
+    stream = iter(TrainingStream(tracks, RATE, RATE // 2, seed=0))
+    items = [next(stream) for _ in range(28)]
+    counts = np.bincount([int(item["caption"].split()[-1]) for item in items], minlength=8)
+    assert counts.tolist() == [4, 4, 4, 0, 4, 4, 4, 4]
+    unreadable = [failure for item in items for failure in item["unreadable"]]
+    assert 3 <= len(unreadable) <= 5 and all("3.wav" in path and "3.wav" in reason for path, reason in unreadable)
+
+
+def test_streams_that_cannot_be(tmp_path):
+    write_table(tmp_path / "corpus.jsonl", make_tracks(tmp_path, "audio"))
+    with pytest.raises(ValueError, match="a streamed corpus must bring its own test and validation split"):
+        load_corpus(str(tmp_path / "corpus.jsonl"), streaming=True)
+    folder = write_stream(tmp_path / "parquet", "parquet")
+    with pytest.raises(ValueError, match=r"\[train\] has no column `words`. Its columns: audio, caption"):
+        load_corpus(folder, caption_column="words", streaming=True)
+
+
+def test_mixtures(tmp_path):
+    for name, numbers in (("large", range(8)), ("small", [8, 9])):
+        rows = make_tracks(tmp_path / name, numbers=numbers)
+        for split, part in (("train", rows), ("validation", rows[:1]), ("test", rows[-1:])):
+            write_table(tmp_path / name / f"{split}.jsonl", part)
+    corpora = []
+    for name in ("large", "small"):
+        splits = {}
+        for split in ("train", "validation", "test"):
+            file = tmp_path / name / f"{split}.jsonl"
+            (tmp_path / name / split).mkdir()
+            rows = [json.loads(line) for line in file.read_text().splitlines()]
+            rows = [{**row, "file_name": f"../{row['file_name']}"} for row in rows]
+            splits[split] = write_table(tmp_path / name / split / "metadata.jsonl", rows)
+        corpora.append(load_corpus(str(tmp_path / name)))
+
+    whole = mix_corpora(corpora, None, seed=0)
+    assert numbers_of(whole["train"]) == list(range(10))
+    assert (numbers_of(whole["validation"]), numbers_of(whole["test"])) == ([0, 8], [7, 9])
+    mixed = mix_corpora(corpora, [1, 3], seed=0)["train"]
+    numbers = numbers_of(mixed)
+    assert set(numbers) == set(range(10))  # each at least once
+    assert 0.6 < np.mean([number >= 8 for number in numbers]) < 0.9
+    assert numbers == numbers_of(mix_corpora(corpora, [1, 3], seed=0)["train"])
+    with pytest.raises(
+        ValueError, match=r"dataset_weights must be 2 numbers above 0, one for each dataset, got \[1\]"
+    ):
+        mix_corpora(corpora, [1], seed=0)
+    check_readable(mixed, "train", RATE)

@@ -36,7 +36,7 @@ print(model(**inputs).logits_per_audio.softmax(-1))
 ## Results
 
 Test split, {num_audio} tracks and {num_text} captions, all of them in the pool; windows: {windows}; ties counted
-neutrally. R@k and mAP@10 in per cent.
+neutrally. R@k and mAP@10 in per cent; in brackets the 95 % bootstrap interval over tracks ({num_resamples} resamples).
 
 | direction | R@1 | R@5 | R@10 | MedR | mean rank | MRR | mAP@10 |
 | --- | --- | --- | --- | --- | --- | --- | --- |
@@ -44,7 +44,14 @@ neutrally. R@k and mAP@10 in per cent.
 
 ## Training
 
-{num_train} tracks, {seconds:.0f} s on {machine}, with torch {torch}, transformers {transformers} and these arguments:
+{num_train} tracks (fingerprint `{fingerprint}`); licences of all splits: {licences}.
+{seconds:.0f} s on {machine} with {versions}:
+
+```bash
+{command}
+```
+
+which stands for these arguments:
 
 ```json
 {arguments}
@@ -54,31 +61,40 @@ The weights are those of step {best_step}, the best by mean R@10 on the {num_val
 """
 
 
+def _cell(metrics: dict, name: str) -> str:
+    cell = f"{metrics[name]:.2f}"
+    if f"{name}_interval" in metrics:
+        low, high = metrics[f"{name}_interval"]
+        cell += f" [{low:.2f}, {high:.2f}]"
+    return cell
+
+
 def write_card(output_dir: Path, results: dict):
     """Writes `README.md` from what a run measured; see `results.json` beside it."""
     metrics = results["test"]
     keys = ("R@1", "R@5", "R@10", "MedR", "mean_rank", "MRR", "mAP@10")
     rows = [
         f"| {direction.replace('_', ' ')}{label} | "
-        + " | ".join(f"{values[f'{direction}_{key}']:.2f}" for key in keys)
+        + " | ".join(_cell(values, f"{direction}_{key}") for key in keys)
         + " |"
         for direction in ("text_to_audio", "audio_to_text")
         for label, values in (("", metrics), (", chance", results["chance"]))
     ]
-    # A folder of this machine goes by its name alone.
-    dataset = Path(results["dataset"]).name if Path(results["dataset"]).exists() else results["dataset"]
     card = CARD.format(
-        dataset="the default corpus" if results["dataset"] == "default" else dataset,
+        dataset=" and ".join(results["dataset"]).replace("default", "the default corpus"),
         num_audio=metrics["num_audio"],
         num_text=metrics["num_text"],
         windows=results["windows"],
         rows="\n".join(rows),
-        num_train=results["num_tracks"]["train"],
+        num_train=results["num_tracks"].get("train", "streamed"),
         num_validation=results["num_tracks"]["validation"],
+        num_resamples=results["num_resamples"],
+        fingerprint=results["fingerprint"].get("train", "none"),
+        licences=", ".join(f"{licence} ({count})" for licence, count in results["licences"].most_common()),
         seconds=results["training_seconds"],
         machine=platform.machine(),
-        torch=results["versions"]["torch"],
-        transformers=results["versions"]["transformers"],
+        versions=", ".join(f"{name} {version}" for name, version in results["versions"].items()),
+        command=results["command"],
         arguments=json.dumps(results["arguments"], indent=2),
         best_step=results["validation"]["step"],
     )

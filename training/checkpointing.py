@@ -1,9 +1,11 @@
 # Copyright 2026 The MusCALL repository authors. Licensed under the Apache License, Version 2.0.
 """Checkpoints that are whole or absent, and the JSONL log."""
 
+import hashlib
 import json
 import os
 import shutil
+import signal
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -26,7 +28,8 @@ def save_checkpoint(accelerator: Accelerator, folder: Path, state: dict, total_l
     accelerator.save_state(str(partial))
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
-        (partial / STATE_FILE).write_text(json.dumps(state, indent=2))
+        files = {str(path.relative_to(partial)): _digest(path) for path in partial.rglob("*") if path.is_file()}
+        (partial / STATE_FILE).write_text(json.dumps({**state, "files": files}, indent=2))
         shutil.rmtree(final, ignore_errors=True)
         os.replace(partial, final)
         for old in list_checkpoints(folder)[:-total_limit]:
@@ -44,14 +47,15 @@ def load_checkpoint(accelerator: Accelerator, folder: Path, arguments: dict) -> 
     Restores the newest checkpoint and returns its `state`.
 
     Raises:
-        `ValueError`: if there is none, or it was made with other arguments or another number of processes.
+        `ValueError`: if there is none, it is not whole, or it was made with other arguments or another number of
+        processes.
     """
     checkpoints = list_checkpoints(folder)
     if not checkpoints:
         raise ValueError(
             f"--resume: there is no checkpoint in {folder} yet: start again in another folder, without it"
         )
-    state = json.loads((checkpoints[-1] / STATE_FILE).read_text())
+    state = read_state(checkpoints[-1])
     arguments = json.loads(json.dumps(arguments))  # tuples become lists, as in the file
     saved = state["arguments"]
     changed = [name for name in sorted(arguments.keys() | saved.keys()) if arguments.get(name) != saved.get(name)]
@@ -60,6 +64,34 @@ def load_checkpoint(accelerator: Accelerator, folder: Path, arguments: dict) -> 
         raise ValueError(f"--resume: {checkpoints[-1]} was made with other arguments: {changes}")
     accelerator.load_state(str(checkpoints[-1]))
     return state
+
+
+def read_state(checkpoint: Path) -> dict:
+    """The `state` of a checkpoint, whose files are checked against the digests that were taken when it was written."""
+    advice = "Delete it to go on from the one before."
+    try:
+        state = json.loads((checkpoint / STATE_FILE).read_text())
+        files = state.pop("files")
+        state["arguments"], state["step"]
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"--resume: {checkpoint / STATE_FILE} is not one of train.py, or torn. {advice}") from error
+    for name, digest in files.items():
+        if not (checkpoint / name).exists():
+            raise ValueError(f"--resume: {checkpoint} is not whole: {name} is missing. {advice}")
+        if _digest(checkpoint / name) != digest:
+            raise ValueError(f"--resume: {checkpoint} is not whole: {name} is not as it was written. {advice}")
+    return state
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def leave_signals_to_the_main_process(worker: int):
+    """For a loader's workers: Ctrl-C and SIGTERM reach all of a group, but the run must save before it loses them."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 
 
-# The batch of the paper (section 4.2), whose spread of weights `content_weights` keeps at any batch size.
+# The batch of the paper, whose spread of weights `content_weights` keeps at any batch size.
 REFERENCE_BATCH_SIZE = 256
 
 
@@ -71,9 +71,9 @@ def content_weights(
     caption_embeds: torch.Tensor, k: float = 0.01, reference_batch_size: int | None = REFERENCE_BATCH_SIZE
 ) -> torch.Tensor:
     r"""
-    Weights of the content-aware loss: a pair counts the more, the more its caption resembles the others of the batch
-    (section 3.3 of the paper). With \\(c_{ij}\\) the cosine of captions \\(i \neq j\\) and \\(c_{ii} = 0\\),
-    \\(s_i\\) is the mean of \\(c_{ij}\\) over \\(j\\) and \\(w_i = \exp(s_i / \sum_j s_j / k)\\).
+    Weights of the paper's content-aware loss: a pair counts the more, the more its caption resembles the others of the
+    batch. With \\(c_{ij}\\) the cosine of captions \\(i \neq j\\) and \\(c_{ii} = 0\\), \\(s_i\\) is the mean of
+    \\(c_{ij}\\) over \\(j\\) and \\(w_i = \exp(s_i / \sum_j s_j / k)\\).
 
     \\(s_i / \sum_j s_j\\) shrinks as one over the batch size, so the paper's k = 0.01 means what it meant at its batch
     of 256 alone. `k` is therefore multiplied by `reference_batch_size / batch_size`. The largest weight over the

@@ -28,7 +28,7 @@ class ContrastiveObjective(nn.Module):
     The model with all that its training adds. `forward` embeds pairs and may be run on a part of the batch at a time;
     `loss` takes the embeddings of all pairs of this process and gathers those of the other processes.
 
-    With audio self-supervision (SimCLR, section 3.4 of the paper) `augment` gives two views of each window. The first
+    With audio self-supervision (SimCLR) `augment` gives two views of each window. The first
     is also the one that is compared with the captions: so the audio tower runs twice a step and not three times.
 
     Args:

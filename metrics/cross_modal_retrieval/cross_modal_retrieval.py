@@ -24,6 +24,10 @@ Args:
         Row of `audio_embeds` that the caption describes. Every track needs at least one caption.
     audio_embeds (`array` or `torch.Tensor` of shape `(num_audio, dim)`):
         One row per track.
+    num_resamples (`int`, *optional*, defaults to 0):
+        Bootstrap resamples of the tracks, each with its captions, for intervals; 0 leaves these out.
+    seed (`int`, *optional*, defaults to 0):
+        Seed of the resamples.
     ranks (`list[float]`), directions (`list[str]`):
         Configuration `"ranks"` only, one entry per query: its 1-based rank, and `"text_to_audio"` or
         `"audio_to_text"`.
@@ -35,7 +39,9 @@ Returns:
         - **MRR** (`float`): mean reciprocal rank of the best right item, 0 to 1.
         - **mAP@10** (`float`): mean average precision over the first ten, in per cent.
 
-    and **mean_R@10** (`float`), the mean of the two directions, **num_audio** and **num_text** (`int`).
+    and **mean_R@10** (`float`), the mean of the two directions, **num_audio** and **num_text** (`int`). With
+    `num_resamples`, for each of the metrics also **<name>_interval** (`tuple[float, float]`): its 95 % interval over
+    resamples of the queries; the pool that they search stays as it is.
 
 Examples:
 
@@ -191,7 +197,46 @@ def summarize(direction, statistics):
     return {f"{direction}_{name}": value for name, value in metrics.items()}
 
 
-def metrics_from_embeds(text_embeds, audio_ids, audio_embeds):
+def intervals(statistics, audio_ids, num_resamples, seed):
+    """
+    95 % bootstrap intervals of both directions over tracks: a track that is drawn twice counts twice, and so does each
+    of its captions.
+
+    Args:
+        statistics (`tuple[np.ndarray, np.ndarray]`):
+            `query_statistics` of text to audio and of audio to text.
+        audio_ids (`np.ndarray` of shape `(num_text,)`):
+            The track of each caption.
+        num_resamples (`int`), seed (`int`):
+            Number of resamples, and their seed.
+
+    Returns:
+        `dict[str, tuple[float, float]]`: by the name of the metric and `_interval`.
+    """
+    num_audio = len(statistics[1])
+    tracks = (np.asarray(audio_ids), np.arange(num_audio))
+    sums = [
+        np.stack([np.bincount(track, column, num_audio) for column in (np.ones(len(track)), *values.T)], axis=1)
+        for track, values in zip(tracks, statistics, strict=True)
+    ]
+    orders = [np.argsort(values[:, 0], kind="stable") for values in statistics]
+    random, samples = np.random.default_rng(seed), {}
+    for _ in range(num_resamples):
+        counts = np.bincount(random.integers(num_audio, size=num_audio), minlength=num_audio)
+        for direction, track, values, sum_, order in zip(DIRECTIONS, tracks, statistics, sums, orders, strict=True):
+            size, rank, reciprocal_rank, *hits, average_precision = counts @ sum_
+            drawn = counts[track[order]].cumsum()  # the middle two of the ranks drawn, in order
+            middle = np.searchsorted(drawn, [(size - 1) // 2 + 1, size // 2 + 1])
+            row = {f"R@{k}": 100 * hit / size for k, hit in zip(CUTOFFS, hits, strict=True)}
+            row |= {"MedR": values[order[middle], 0].mean(), "mean_rank": rank / size}
+            row |= {"MRR": reciprocal_rank / size, f"mAP@{DEPTH}": 100 * average_precision / size}
+            for name, value in row.items():
+                samples.setdefault(f"{direction}_{name}", []).append(value)
+    samples["mean_R@10"] = np.mean([samples[f"{direction}_R@10"] for direction in DIRECTIONS], axis=0)
+    return {f"{name}_interval": tuple(np.percentile(values, (2.5, 97.5)).tolist()) for name, values in samples.items()}
+
+
+def metrics_from_embeds(text_embeds, audio_ids, audio_embeds, num_resamples=0, seed=0):
     """All metrics of both directions; arguments as in `_KWARGS_DESCRIPTION`."""
     text_embeds, audio_embeds = _as_matrix("text_embeds", text_embeds), _as_matrix("audio_embeds", audio_embeds)
     if text_embeds.shape[1] != audio_embeds.shape[1]:
@@ -214,9 +259,16 @@ def metrics_from_embeds(text_embeds, audio_ids, audio_embeds):
         )
 
     captions_of = np.split(np.argsort(audio_ids, kind="stable"), captions.cumsum()[:-1])
-    results = summarize("text_to_audio", query_statistics(text_embeds, audio_embeds, audio_ids[:, None]))
-    results |= summarize("audio_to_text", query_statistics(audio_embeds, text_embeds, captions_of))
+    if num_resamples < 0:
+        raise ValueError(f"`num_resamples` must be at least 0, got {num_resamples}.")
+    statistics = (
+        query_statistics(text_embeds, audio_embeds, audio_ids[:, None]),
+        query_statistics(audio_embeds, text_embeds, captions_of),
+    )
+    results = summarize("text_to_audio", statistics[0]) | summarize("audio_to_text", statistics[1])
     results["mean_R@10"] = _mean([results[f"{direction}_R@10"] for direction in DIRECTIONS])
+    if num_resamples:
+        results |= intervals(statistics, audio_ids, num_resamples, seed)
     return results | {"num_audio": num_audio, "num_text": num_text}
 
 
