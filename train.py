@@ -28,9 +28,8 @@ from pathlib import Path
 import torch
 import yaml
 from accelerate import Accelerator, DataLoaderConfiguration, skip_first_batches
-from accelerate.data_loader import prepare_data_loader
 from accelerate.tracking import get_available_trackers
-from accelerate.utils import gather_object, set_seed
+from accelerate.utils import gather_object, send_to_device, set_seed
 from datasets import Dataset
 from huggingface_hub import HfApi
 from torch.nn.parallel import DistributedDataParallel
@@ -432,9 +431,7 @@ def main(command_line: list[str] | None = None):
         worker_init_fn=leave_signals_to_the_main_process,
         generator=torch.Generator(),  # of its own: a loader that starts in mid-epoch must not move dropout's
     )
-    if data_args.streaming:  # which has shared itself out already
-        loader = prepare_data_loader(loader, accelerator.device, 1, 0, put_on_device=True)
-    else:
+    if not data_args.streaming:  # a stream has shared itself out already
         loader = accelerator.prepare(loader)
     steps_per_epoch = data_args.steps_per_epoch if data_args.streaming else len(loader)
 
@@ -527,11 +524,15 @@ def main(command_line: list[str] | None = None):
     log = {"loss": [], "since": time.time()}
     for epoch in range(state["step"] // steps_per_epoch, args.num_epochs):
         windows.set_epoch(epoch)
-        loader.set_epoch(epoch)
         objective.train()
         done = state["step"] - epoch * steps_per_epoch
-        batches = skip_first_batches(loader, done) if done else loader
-        for batch in itertools.islice(batches, steps_per_epoch - done):
+        if data_args.streaming:
+            batches = itertools.islice(loader, done, steps_per_epoch)
+        else:
+            loader.set_epoch(epoch)
+            batches = skip_first_batches(loader, done) if done else loader
+        for batch in batches:
+            batch = send_to_device(batch, accelerator.device)
             for index, reason in batch["unreadable"]:
                 unreadable.setdefault(index, reason)
             if frozen_at(state["step"], args) != objective.frozen:

@@ -66,3 +66,22 @@ def corpus(tmp_path_factory):
             rows.append(json.dumps({"file_name": f"{number}.flac", "caption": caption}) + "\n")
         (folder / split / "metadata.jsonl").write_text("".join(rows))
     return folder
+
+
+def make_sentence_model(folder):
+    """A Sentence-Transformers folder with random weights and few words."""
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+    words = ["[PAD]", "[UNK]", "calm", "solo", "piano", "fast", "samba", "with", "brass", *PITCHES, *HARMONICS]
+    tokenizer = Tokenizer(models.WordLevel({word: index for index, word in enumerate(words)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]")
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    BertModel(BertConfig(vocab_size=len(words), **sizes)).save_pretrained(folder / "bert")
+    tokenizer.save_pretrained(folder / "bert")
+    modules = [Transformer(str(folder / "bert")), Pooling(16)]
+    SentenceTransformer(modules=modules, device="cpu").save(str(folder / "sentence_model"))
+    return folder / "sentence_model"

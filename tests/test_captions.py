@@ -5,34 +5,19 @@ import shutil
 
 import numpy as np
 import pytest
+from conftest import make_sentence_model
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from training import captions as module
 from training.captions import CaptionEmbeddings
 
 
-WORDS = ["[PAD]", "[UNK]", "calm", "solo", "piano", "fast", "samba", "with", "brass"]
 CAPTIONS = ["calm solo piano", "fast samba with brass", "calm solo piano", "samba"]
 
 
 @pytest.fixture(scope="module")
 def sentence_model(tmp_path_factory):
-    """A Sentence-Transformers folder with random weights."""
-    folder = tmp_path_factory.mktemp("sentence")
-    tokenizer = Tokenizer(models.WordLevel({word: index for index, word in enumerate(WORDS)}, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]")
-    config = BertConfig(
-        vocab_size=len(WORDS), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32
-    )
-    BertModel(config).save_pretrained(folder / "bert")
-    tokenizer.save_pretrained(folder / "bert")
-    transformer = Transformer(str(folder / "bert"))
-    SentenceTransformer(modules=[transformer, Pooling(16)], device="cpu").save(str(folder / "model"))
-    return folder / "model"
+    return make_sentence_model(tmp_path_factory.mktemp("sentence"))
 
 
 @pytest.fixture(autouse=True)

@@ -7,6 +7,7 @@ import tarfile
 import tracemalloc
 from pathlib import Path
 
+import datasets
 import numpy as np
 import pandas
 import pyarrow as pa
@@ -409,6 +410,12 @@ def numbers_in(items):
         assert item["unreadable"] == []
         assert int(item["input_values"][0] / 0.05 + 1e-3) == int(item["caption"].split()[-1])
     return [int(item["caption"].split()[-1]) for item in items]
+
+
+@pytest.fixture(autouse=True)
+def no_sleep(monkeypatch):
+    """`datasets` sleeps for seconds at the end of each pass over parquet, for the sake of a bug at exit."""
+    monkeypatch.setattr(datasets.config, "SLEEP_TIME_ON_THREADS_SHUTDOWN", 0)
 
 
 class OnePass(TrainingStream):

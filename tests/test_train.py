@@ -13,13 +13,15 @@ import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import torch
 import yaml
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from conftest import RATE, SIZES
+from conftest import RATE, SIZES, make_sentence_model
 from huggingface_hub import ModelCard
+from huggingface_hub.utils import filter_repo_objects
 from safetensors.torch import load_file, save_file
 from transformers import CLIPTokenizer
 
@@ -124,6 +126,9 @@ def stop_after(process, folder, step, number):
     while not any(entry["step"] > step and "loss" in entry for entry in read_log(folder)):
         assert process.poll() is None, process.communicate()[0]
         time.sleep(0.005)
+    if number == signal.SIGKILL:  # of a launcher, which has given its processes groups of their own
+        for child in psutil.Process(process.pid).children(recursive=True):
+            child.kill()
     os.killpg(process.pid, number)
 
 
@@ -144,6 +149,30 @@ def test_a_run_that_was_interrupted_and_killed_ends_like_one_that_was_not(finish
         assert [key for key in ours | theirs if not torch.equal(ours[key], theirs[key])] == []
     ours, theirs = (json.loads((run / "results.json").read_text()) for run in (folder, finished))
     assert ours["test"] == theirs["test"] and ours["validation"] == theirs["validation"]
+
+
+@pytest.mark.slow
+def test_two_processes_that_were_killed_end_like_two_that_were_not(corpus, recipe, tmp_path):
+    more = ("--batch_size", 4, "--num_epochs", 4, "--eval_every", 2, "--batch_norm", "synchronised", "--chunk_size", 3)
+    runs = [arguments(recipe, corpus, tmp_path / name, *more) for name in ("whole", "killed")]
+    finish(start(runs[0], TORCHRUN))
+    stop_after(process := start(runs[1], TORCHRUN), tmp_path / "killed", 14, signal.SIGKILL)
+    finish(process, -signal.SIGKILL)
+    assert "from step 12" in finish(start([*runs[1], "--resume"], TORCHRUN))
+    whole, killed = (tmp_path / "whole", tmp_path / "killed")
+    for name in ("model.safetensors", "checkpoints/step-0000024/model.safetensors"):
+        ours, theirs = load_file(killed / name), load_file(whole / name)
+        assert [key for key in ours | theirs if not torch.equal(ours[key], theirs[key])] == []
+    ours, theirs = (json.loads((run / "results.json").read_text()) for run in (killed, whole))
+    assert ours["test"] == theirs["test"] and ours["validation"] == theirs["validation"]
+
+
+@pytest.mark.slow
+def test_sigterm_to_the_whole_group_saves(corpus, recipe, tmp_path):
+    """As a cluster sends it: also to the workers of the loader, which the run still needs."""
+    stop_after(process := start(arguments(recipe, corpus, tmp_path / "run")), tmp_path / "run", 3, signal.SIGTERM)
+    stopped = int(re.search(r"Stopped at step (\d+) and saved", finish(process, 130))[1])
+    assert list_checkpoints(tmp_path / "run" / "checkpoints")[-1].name == f"step-{stopped:07d}"
 
 
 @pytest.fixture
@@ -174,6 +203,111 @@ def test_runs_that_cannot_start(run_main, corpus, recipe, tmp_path):
 def test_resuming_with_other_arguments_is_refused(run_main, finished, corpus, recipe):
     with pytest.raises(ValueError, match="with other arguments: learning_rate was 0.003, now 0.1, seed was 0, now 1$"):
         run_main(arguments(recipe, corpus, finished, "--resume", "--learning_rate", 0.1, "--seed", 1))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda folder: (folder / "model.safetensors").write_bytes(b"short"), "model.safetensors is not as it was"),
+        (lambda folder: (folder / "optimizer.bin").unlink(), "optimizer.bin is missing"),
+        (lambda folder: (folder / "trainer_state.json").write_text('{"step": 1'), "is not one of train.py, or torn"),
+        (lambda folder: (folder / "trainer_state.json").write_text("[1]"), "is not one of train.py, or torn"),
+    ],
+    ids=["torn", "missing", "half a state", "foreign"],
+)
+def test_checkpoints_that_are_not_whole_are_refused(run_main, finished, corpus, recipe, tmp_path, damage, message):
+    folder = shutil.copytree(finished, tmp_path / "run")
+    damage(list_checkpoints(folder / "checkpoints")[-1])
+    args = arguments(recipe, corpus, folder, "--resume")
+    with pytest.raises(
+        ValueError, match=f"--resume: .*step-0000072.*{message}.*Delete it to go on from the one before"
+    ):
+        run_main(args)
+
+
+@pytest.mark.slow
+def test_a_run_with_everything_on(run_main, corpus, recipe, tmp_path, monkeypatch):
+    """Content-aware loss, self-supervision, chunks, towers that thaw, two datasets; published at the end."""
+    sentences = make_sentence_model(tmp_path)
+    published = []
+    monkeypatch.setattr("huggingface_hub.HfApi.create_repo", lambda self, *a, **k: published.append(("create", a, k)))
+    monkeypatch.setattr("huggingface_hub.HfApi.upload_folder", lambda self, **k: published.append(("upload", k)))
+    args = arguments(recipe, corpus, tmp_path / "run", "--num_epochs", 3, "--eval_every", 1, "--num_workers", 0)
+    args += ["--content_weighting", "--sentence_model_name_or_path", str(sentences), "--ssl_weight", "0.3"]
+    args += ["--chunk_size", "3", "--freeze_text_steps", "-1", "--freeze_audio_steps", "7", "--push_to_hub", "me/mine"]
+    run_main([*args, "--audio_learning_rate", "0.001"])
+
+    log = [entry for entry in read_log(tmp_path / "run") if "loss" in entry]
+    parts = {"contrastive_loss", "ssl_loss", "logit_scale", "grad_norm", "audio_embedding_norm", "text_embedding_norm"}
+    assert parts | {"learning_rate/audio_model", "learning_rate/other", "pairs_per_second"} <= log[-1].keys()
+    assert log[3]["learning_rate/other"] == pytest.approx(3 * log[3]["learning_rate/audio_model"])
+    steps = {
+        path.name: load_file(path / "model.safetensors") for path in list_checkpoints(tmp_path / "run" / "checkpoints")
+    }
+    first, last = steps["step-0000012"], steps["step-0000018"]
+    moved = {name for name in first if not torch.equal(first[name], last[name])}
+    assert "ssl_projector.0.weight" in moved and "model.audio_model.stem.conv1.conv.weight" in moved
+    assert "model.text_projection.weight" in moved and not any(n.startswith("model.text_model") for n in moved)
+    assert not any("ssl" in name for name in load_file(tmp_path / "run" / "model.safetensors"))
+
+    (create, (repo,), options), (upload, uploaded) = published
+    assert (create, repo, options) == ("create", "me/mine", {"exist_ok": True})
+    assert (upload, uploaded["repo_id"]) == ("upload", "me/mine")
+    kept = set(filter_repo_objects(names_under(uploaded["folder_path"]), ignore_patterns=uploaded["ignore_patterns"]))
+    assert {"model.safetensors", "modeling_muscall.py", "processor_config.json", "README.md", "results.json"} <= kept
+    assert not any("checkpoints" in name or "events" in name or "log.jsonl" in name for name in kept)
+    card = (tmp_path / "run" / "README.md").read_text()
+    assert re.search(r"text to audio \| \d+\.\d\d \[\d+\.\d\d, \d+\.\d\d\]", card)
+    assert (
+        "accelerate launch" in card
+        and "--ssl_weight 0.3" in card
+        and "licences of all splits: not stated (132)" in card
+    )
+
+
+def names_under(folder):
+    return [str(path.relative_to(folder)) for path in Path(folder).rglob("*") if path.is_file()]
+
+
+@pytest.mark.slow
+def test_a_streamed_run_is_killed_and_goes_on_as_if_not(corpus, recipe, tmp_path):
+    more = ("--streaming", "--steps_per_epoch", 5, "--num_epochs", 4, "--eval_every", 2, "--shuffle_buffer", 10)
+    runs = [arguments(recipe, corpus, tmp_path / name, *more) for name in ("whole", "killed")]
+    output = finish(start(runs[0]))
+    assert "a stream of train" in output and "4 epochs of 5 steps of 8 pairs" in output
+    stop_after(process := start(runs[1]), tmp_path / "killed", 12, signal.SIGINT)
+    finish(process, 130)
+    finish(start([*runs[1], "--resume"]))
+    ours, theirs = (load_file(tmp_path / name / "model.safetensors") for name in ("killed", "whole"))
+    assert [key for key in ours | theirs if not torch.equal(ours[key], theirs[key])] == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", sorted((ROOT / "recipes").glob("*.yaml")), ids=lambda path: path.stem)
+def test_recipes_start(run_main, corpus, tmp_path, monkeypatch, path):
+    monkeypatch.setattr(train.StopRequest, "anywhere", lambda *_: True)
+    args = arguments(path, corpus, tmp_path / "run", "--batch_size", 4, "--num_workers", 0, "--log_every", 1)
+    args += ["--max_validation_tracks", "12", "--eval_batch_size", "4"]
+    with pytest.raises(SystemExit, match="^130$"):
+        run_main([*args, "--sentence_model_name_or_path", str(make_sentence_model(tmp_path))])
+    assert np.isfinite(read_log(tmp_path / "run")[-1]["loss"])
+    assert [path.name for path in list_checkpoints(tmp_path / "run" / "checkpoints")][-1] == "step-0000001"
+
+
+def test_arguments_that_cannot_be(recipe):
+    for args, message in (
+        (["--chunk_size", "0"], "chunk_size must be at least 1, got 0"),
+        (["--ssl_weight", "1"], r"ssl_weight must be in \[0, 1\), got 1.0"),
+        (["--batch_norm", "none"], "batch_norm must be local, synchronised or frozen, got 'none'"),
+        (
+            ["--report_to", "nothing"],
+            "report_to: nothing is not installed or not known to accelerate; there is: .*tensor",
+        ),
+        (["--streaming"], "streaming needs steps_per_epoch"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            train.parse_arguments(["--config", str(recipe), *args])
 
 
 @pytest.mark.slow

@@ -447,21 +447,23 @@ class TrainingStream(torch.utils.data.IterableDataset):
         num_processes: int = 1,
         buffer_size: int = 1000,
     ):
-        tracks = tracks.shuffle(seed, buffer_size=buffer_size)
-        self.tracks = split_dataset_by_node(tracks, process_index, num_processes)
-        self.sampling_rate, self.window_samples, self.seed = sampling_rate, window_samples, seed
-        self.process_index, self.epoch = process_index, 0
+        self.tracks, self.sampling_rate, self.window_samples, self.seed = tracks, sampling_rate, window_samples, seed
+        self.process_index, self.num_processes, self.buffer_size = process_index, num_processes, buffer_size
+        self.epoch = 0
 
     def set_epoch(self, epoch: int):
         self.epoch = epoch
 
     def one_pass(self, number: int):
         """The items of this process and worker in pass `number` of an epoch."""
-        self.tracks.set_epoch(1000 * self.epoch + number)
+        # Shuffled anew and not by `IterableDataset.set_epoch`, which the workers of the last epoch would hear too.
+        order = int(np.random.default_rng((self.seed, self.epoch, number)).integers(2**63))
+        tracks = self.tracks.shuffle(order, buffer_size=self.buffer_size)
+        tracks = split_dataset_by_node(tracks, self.process_index, self.num_processes)
         worker = torch.utils.data.get_worker_info()
         place = (self.seed, self.epoch, number, self.process_index, worker.id if worker else 0)
         unreadable = []
-        for row, track in enumerate(self.tracks):
+        for row, track in enumerate(tracks):
             try:
                 item = _draw(track, self.sampling_rate, self.window_samples, np.random.default_rng((*place, row)))
             except (ValueError, OSError) as error:
