@@ -1,5 +1,6 @@
 """
-Reads random windows by seeking and by decoding the whole file, in one process, and prints the times and their ratio.
+Reads random windows by seeking and by decoding the whole file, in one process, and prints the times and their ratio,
+and how many windows one core reads a second. `.npy` is mono at the rate of the windows, as the paper's code has it.
 
     python benchmarks/read_windows.py
     python benchmarks/read_windows.py --minutes 10 --window-seconds 5
@@ -19,9 +20,11 @@ import soxr
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from processing_muscall import read_audio  # noqa: E402
+from training.data import TrainingWindows  # noqa: E402
 
 
 FORMATS = {"mp3": ("MP3", "MPEG_LAYER_III"), "flac": ("FLAC", "PCM_16"), "ogg": ("OGG", "VORBIS")}
+FORMATS["wav"] = ("WAV", "PCM_16")
 
 
 def write_track(path, minutes, rate, generator):
@@ -54,7 +57,7 @@ def main():
 
     generator = np.random.default_rng(args.seed)
     print(f"{args.window_seconds:g} s windows of {args.minutes:g} min stereo files at {args.rate} Hz, median ms each")
-    print(f"{'format':8}{'seek':>8}{'whole':>8}{'ratio':>8}{'max difference':>18}")
+    print(f"{'format':8}{'seek':>8}{'whole':>8}{'ratio':>8}{'max difference':>18}{'windows/s':>12}")
     with tempfile.TemporaryDirectory() as folder:
         for suffix in FORMATS:
             path = Path(folder) / f"track.{suffix}"
@@ -70,7 +73,19 @@ def main():
                 size = min(len(window) for window in windows)
                 difference = max(difference, np.abs(windows[0][:size] - windows[1][:size]).max())
             seek, whole = (np.median(times[read][1:]) for read in times)
-            print(f"{suffix:8}{seek:8.1f}{whole:8.1f}{whole / seek:8.1f}{difference:18.1e}")
+            print(f"{suffix:8}{seek:8.1f}{whole:8.1f}{whole / seek:8.1f}{difference:18.1e}{1000 / seek:12.0f}")
+
+        path, times, size = Path(folder) / "track.npy", [], round(args.window_seconds * args.sampling_rate)
+        np.save(path, generator.standard_normal(round(args.minutes * 60 * args.sampling_rate)).astype(np.float32))
+        track = {"path": str(path), "bytes": None, "sampling_rate": args.sampling_rate}
+        windows = TrainingWindows([{**track, "captions": ["noise"]}], args.sampling_rate, size, args.seed)
+        for epoch in range(args.windows + 1):
+            windows.set_epoch(epoch)
+            begin = time.perf_counter()
+            windows[0]
+            times.append(1000 * (time.perf_counter() - begin))
+        seek = np.median(times[1:])
+        print(f"{'npy':8}{seek:8.1f}{1000 / seek:46.0f}")
 
 
 if __name__ == "__main__":
