@@ -353,10 +353,13 @@ def main(command_line: list[str] | None = None):
         mixed_precision = "bf16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "no"
     accelerator = Accelerator(
         mixed_precision=mixed_precision,
+        cpu=not torch.accelerator.is_available(),  # else several processes without a GPU would not know of each other
         log_with=[JSONLTracker(output_dir / "log.jsonl"), *args.report_to],
         project_dir=str(output_dir),
         dataloader_config=DataLoaderConfiguration(use_seedable_sampler=True),
     )
+    if accelerator.num_processes != int(os.environ.get("WORLD_SIZE", 1)):
+        raise ValueError(f"The launcher started {os.environ['WORLD_SIZE']} processes that do not find each other.")
     if accelerator.device.type == "cpu" and torch.get_num_threads() == 1:  # as `accelerate launch` sets it
         torch.set_num_threads(max(1, os.cpu_count() // accelerator.num_processes))
     say = print if accelerator.is_main_process else lambda *_: None

@@ -117,9 +117,7 @@ def main():
         print(f"{side}: {args.batch_size / seconds[side]:.1f} pairs/s")
     print(f"padded to the longest over padded to 77: ratio {seconds['max_length'] / seconds['longest']:.2f}")
     ratios = [weighted / plain for weighted, plain in zip(times["weighted"], times["longest"], strict=True)]
-    print(
-        f"content weighting costs {100 * (statistics.median(ratios) - 1):+.1f} % (median of {len(ratios)} steps)"
-    )
+    print(f"content weighting costs {100 * (statistics.median(ratios) - 1):+.1f} % (median of {len(ratios)} steps)")
 
     with tempfile.TemporaryDirectory() as folder:
         write_track(Path(folder) / "0.mp3", 3, 44100, np.random.default_rng(0))

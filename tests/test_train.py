@@ -47,7 +47,8 @@ def start(args, launcher=()):
     """train.py in a process group of its own, so that it gets signals as from a terminal, with its workers."""
     command = [sys.executable, *(["-m", *launcher] if launcher else []), str(ROOT / "train.py"), *args]
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "start_new_session": True}
-    return subprocess.Popen(command, env={**os.environ, "ACCELERATE_USE_CPU": "true"}, **options)
+    environment = {**os.environ, "ACCELERATE_USE_CPU": "true"} if torch.accelerator.is_available() else None
+    return subprocess.Popen(command, env=environment, **options)
 
 
 def finish(process, returncode=0):
@@ -154,6 +155,7 @@ def test_a_run_that_was_interrupted_and_killed_ends_like_one_that_was_not(finish
 @pytest.mark.slow
 def test_two_processes_that_were_killed_end_like_two_that_were_not(corpus, recipe, tmp_path):
     more = ("--batch_size", 4, "--num_epochs", 4, "--eval_every", 2, "--batch_norm", "synchronised", "--chunk_size", 3)
+    more += ("--freeze_audio_steps", 4, "--freeze_text_steps", -1)
     runs = [arguments(recipe, corpus, tmp_path / name, *more) for name in ("whole", "killed")]
     finish(start(runs[0], TORCHRUN))
     stop_after(process := start(runs[1], TORCHRUN), tmp_path / "killed", 14, signal.SIGKILL)
