@@ -29,7 +29,7 @@ import torch
 import yaml
 from accelerate import Accelerator, DataLoaderConfiguration, skip_first_batches
 from accelerate.tracking import get_available_trackers
-from accelerate.utils import gather_object, send_to_device, set_seed
+from accelerate.utils import ProjectConfiguration, gather_object, send_to_device, set_seed
 from datasets import Dataset
 from huggingface_hub import HfApi
 from torch.nn.parallel import DistributedDataParallel
@@ -355,7 +355,7 @@ def main(command_line: list[str] | None = None):
         mixed_precision=mixed_precision,
         cpu=not torch.accelerator.is_available(),  # else several processes without a GPU would not know of each other
         log_with=[JSONLTracker(output_dir / "log.jsonl"), *args.report_to],
-        project_dir=str(output_dir),
+        project_config=ProjectConfiguration(str(output_dir), logging_dir=str(output_dir / "tensorboard")),
         dataloader_config=DataLoaderConfiguration(use_seedable_sampler=True),
     )
     if accelerator.num_processes != int(os.environ.get("WORLD_SIZE", 1)):
@@ -386,7 +386,7 @@ def main(command_line: list[str] | None = None):
     audio_config = model.config.audio_config
 
     # Data
-    with accelerator.main_process_first():
+    with accelerator.local_main_process_first():  # each machine has a disk of its own
         corpora = [
             load_corpus(
                 str(build_corpus()) if dataset == "default" else dataset,
@@ -421,7 +421,7 @@ def main(command_line: list[str] | None = None):
     if args.content_weighting:
         if data_args.streaming:
             raise ValueError("content_weighting embeds all captions before training: it goes without streaming")
-        with accelerator.main_process_first():
+        with accelerator.local_main_process_first():  # each machine has a disk of its own
             captions = [caption for row in corpus["train"]["captions"] for caption in row]
             caption_embeds = CaptionEmbeddings(captions, args.sentence_model_name_or_path)
     loader = DataLoader(
@@ -459,7 +459,7 @@ def main(command_line: list[str] | None = None):
         state = load_checkpoint(accelerator, checkpoints, arguments)
     else:
         set_seed(args.seed, device_specific=True)  # dropout differs between processes
-    accelerator.init_trackers("tensorboard", config={key: str(value) for key, value in arguments.items()})
+    accelerator.init_trackers("muscall", config={key: str(value) for key, value in arguments.items()})
 
     num_parameters = sum(parameter.numel() for parameter in model.parameters())
     precision = "float32" if mixed_precision == "no" else mixed_precision

@@ -77,7 +77,7 @@ def check_folder(folder, corpus):
     names = {"model.safetensors", "config.json", "modeling_muscall.py", "configuration_muscall.py", "results.json"}
     names |= {"processing_muscall.py", "processor_config.json", "tokenizer.json", "README.md", "log.jsonl"}
     assert names <= {path.name for path in folder.iterdir()} and not list(folder.glob("**/.partial"))
-    assert list(folder.glob("tensorboard/*tfevents*"))
+    assert list(folder.glob("tensorboard/muscall/*tfevents*"))
     script = f"""
 import json, torch
 from transformers import AutoModel, AutoProcessor, AutoTokenizer

@@ -28,8 +28,8 @@ class ContrastiveObjective(nn.Module):
     The model with all that its training adds. `forward` embeds pairs and may be run on a part of the batch at a time;
     `loss` takes the embeddings of all pairs of this process and gathers those of the other processes.
 
-    With audio self-supervision (SimCLR) `augment` gives two views of each window. The first
-    is also the one that is compared with the captions: so the audio tower runs twice a step and not three times.
+    With audio self-supervision (SimCLR) `augment` gives two views of each window. The first is also the one that is
+    compared with the captions: so the audio tower runs twice a step and not three times.
 
     Args:
         model (`MusCALLModel`):
@@ -225,7 +225,7 @@ def backward(
             state.restore()
             outputs = objective(**chunk)
             surrogate = sum((outputs[name] * gradients_of_embeds[name][number]).sum() for name in embeds)
-            # Parameters that no chunk reaches get theirs here; the others' zeros keep their hooks in step.
+            # The logit scale gets its gradient with the last chunk.
             scale_gradient = gradients[-1] if last and logit_scale.requires_grad else 0.0
             with constant_statistics(unwrapped):
                 accelerator.backward(surrogate + logit_scale * scale_gradient)
