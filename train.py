@@ -147,7 +147,10 @@ class DataArguments:
         default=1000, metadata={"help": "Tracks, chosen once by the seed, that are evaluated during training."}
     )
     max_unreadable_fraction: float = field(
-        default=0.01, metadata={"help": "Share of the training tracks that may turn out unreadable before it stops."}
+        default=0.01,
+        metadata={
+            "help": "Share of the training tracks (of a stream: of 1,000 or all it read) that may be unreadable."
+        },
     )
 
     def __post_init__(self):
@@ -522,7 +525,7 @@ def main(command_line: list[str] | None = None):
         disable=not accelerator.is_main_process,
         smoothing=0.05,
     )
-    if state["step"] == 0:
+    if state["best"] is None:
         evaluate_and_save()
     log = {"loss": [], "since": time.time()}
     for epoch in range(state["step"] // steps_per_epoch, args.num_epochs):

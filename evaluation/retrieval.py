@@ -47,7 +47,13 @@ def embed_corpus(
         broadcast(buffer)
 
     def embed(items, collate, num_workers, features, description):
-        loader = DataLoader(items, batch_size, collate_fn=partial(collate, processor), num_workers=num_workers)
+        loader = DataLoader(
+            items,
+            batch_size,
+            collate_fn=partial(collate, processor),
+            num_workers=num_workers,
+            generator=torch.Generator(),  # of its own: to evaluate leaves the random state of a training as it is
+        )
         # Not accelerator.prepare, which would keep every loader, and so its items, for the rest of the run.
         loader = prepare_data_loader(
             loader, accelerator.device, accelerator.num_processes, accelerator.process_index, put_on_device=True

@@ -278,11 +278,15 @@ def test_a_streamed_run_is_killed_and_goes_on_as_if_not(corpus, recipe, tmp_path
     runs = [arguments(recipe, corpus, tmp_path / name, *more) for name in ("whole", "killed")]
     output = finish(start(runs[0]))
     assert "a stream of train" in output and "4 epochs of 5 steps of 8 pairs" in output
-    stop_after(process := start(runs[1]), tmp_path / "killed", 12, signal.SIGINT)
-    finish(process, 130)
+    stop_after(process := start(runs[1]), tmp_path / "killed", 2, signal.SIGKILL)  # before it evaluated again
+    finish(process, -signal.SIGKILL)
+    stop_after(process := start([*runs[1], "--resume"]), tmp_path / "killed", 12, signal.SIGINT)
+    assert "from step 0" in finish(process, 130)
     finish(start([*runs[1], "--resume"]))
     ours, theirs = (load_file(tmp_path / name / "model.safetensors") for name in ("killed", "whole"))
     assert [key for key in ours | theirs if not torch.equal(ours[key], theirs[key])] == []
+    ours, theirs = (json.loads((tmp_path / name / "results.json").read_text()) for name in ("killed", "whole"))
+    assert ours["test"] == theirs["test"] and ours["validation"] == theirs["validation"]
 
 
 @pytest.mark.slow
