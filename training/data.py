@@ -212,7 +212,7 @@ def _stream(rows, folder, audio_column, caption_column, npy_sampling_rate, where
         row = {**row, **{f"json.{name}": value for name, value in (row.get("json") or {}).items()}}
         audio = row[audio_column]
         if isinstance(audio, bytes):
-            audio = {"path": row.get("__key__"), "bytes": audio}
+            audio = {"path": f"{row['__url__']}/{row['__key__']}" if "__url__" in row else None, "bytes": audio}
         path, content = (audio["path"], audio["bytes"]) if isinstance(audio, dict) else (audio, None)
         if not path and not content:
             raise ValueError(f"{where}: `{audio_column}` has neither a path nor bytes in a row")
@@ -249,10 +249,10 @@ def _normalise(
     licence_column = next((column for column in LICENCE_COLUMNS if column in rows.column_names), None)
     licences = [licence and str(licence) for licence in rows[licence_column]] if licence_column else [None] * len(rows)
 
-    if rows.features[audio_column] in (Value("binary"), Value("large_binary")):
-        paths = rows["__key__"] if "__key__" in rows.column_names else [None] * len(rows)
+    if "__url__" in rows.column_names:  # of a tar, whose keys need not be unique among all tars
+        paths = [f"{url}/{key}" for url, key in zip(rows["__url__"], rows["__key__"], strict=True)]
         rows = rows.select_columns([audio_column]).rename_column(audio_column, "bytes")
-        rows = rows.add_column("path", list(paths), feature=Value("string"))
+        rows = rows.add_column("path", paths, feature=Value("string"))
     elif rows.features[audio_column] in (Value("string"), Value("large_string")):
         paths = list(rows[audio_column])
         rows = Dataset.from_dict({"path": paths, "bytes": [None] * len(paths)}, features=FEATURES)
