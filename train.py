@@ -508,11 +508,18 @@ def main(command_line: list[str] | None = None):
                     processor.save_pretrained(folder)
         save()
 
+    def end():
+        """The wrapper goes first: as the last owner of gloo's process group it would wait for itself, for good."""
+        nonlocal wrapped
+        wrapped = None
+        accelerator.free_memory()
+        accelerator.end_training()
+
     def save_and_stop():
         save()
         progress.close()
         say(f"Stopped at step {state['step']} and saved: the same command with --resume continues.")
-        accelerator.end_training()
+        end()
         sys.exit(130)
 
     # Training
@@ -632,7 +639,7 @@ def main(command_line: list[str] | None = None):
                 commit_message=f"Step {state['best']['step']} of a run of train.py",
             )
             say(f"and at {args.push_to_hub} on the Hub")
-    accelerator.end_training()
+    end()
 
 
 def frozen_at(step: int, args: TrainingArguments) -> set[str]:
