@@ -11,7 +11,6 @@ The output folder holds the best model so far, ready for `AutoModel`, with its p
 """
 
 import dataclasses
-import hashlib
 import itertools
 import json
 import math
@@ -46,7 +45,8 @@ from transformers.utils import logging
 
 from configuration_muscall import MusCALLAudioConfig, MusCALLConfig
 from corpus.build import build_corpus
-from evaluation.retrieval import chance_metrics, embed_corpus, retrieval_metrics
+from evaluation.embedding import embed_corpus
+from evaluation.retrieval import chance_metrics, retrieval_metrics
 from modeling_muscall import MAX_LOGIT_SCALE, MusCALLModel
 from processing_muscall import MusCALLFeatureExtractor, MusCALLProcessor
 from training.captions import CaptionEmbeddings
@@ -69,6 +69,8 @@ from training.data import (
     load_corpus,
     mix_corpora,
 )
+from training.hashing import hash_weights
+from training.launch import start_accelerator
 from training.losses import REFERENCE_BATCH_SIZE
 from training.objective import ContrastiveObjective, backward, synchronise_batch_norm
 
@@ -354,17 +356,12 @@ def main(command_line: list[str] | None = None):
     mixed_precision = args.mixed_precision
     if mixed_precision is None:
         mixed_precision = "bf16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "no"
-    accelerator = Accelerator(
+    accelerator = start_accelerator(
         mixed_precision=mixed_precision,
-        cpu=not torch.accelerator.is_available(),  # else several processes without a GPU would not know of each other
         log_with=[JSONLTracker(output_dir / "log.jsonl"), *args.report_to],
         project_config=ProjectConfiguration(str(output_dir), logging_dir=str(output_dir / "tensorboard")),
         dataloader_config=DataLoaderConfiguration(use_seedable_sampler=True),
     )
-    if accelerator.num_processes != int(os.environ.get("WORLD_SIZE", 1)):
-        raise ValueError(f"The launcher started {os.environ['WORLD_SIZE']} processes that do not find each other.")
-    if accelerator.device.type == "cpu" and torch.get_num_threads() == 1:  # as `accelerate launch` sets it
-        torch.set_num_threads(max(1, os.cpu_count() // accelerator.num_processes))
     say = print if accelerator.is_main_process else lambda *_: None
     checkpoints = output_dir / "checkpoints"
     if not args.resume and (list_checkpoints(checkpoints) or (output_dir / "config.json").exists()):
@@ -604,7 +601,6 @@ def main(command_line: list[str] | None = None):
     if accelerator.is_main_process:
         numbers = {f"test/{name}": value for name, value in metrics.items() if not name.endswith("_interval")}
         accelerator.log(numbers, step=state["step"])
-        weights = (output_dir / "model.safetensors").read_bytes()
         results = {
             "split": "test",
             "test": metrics,
@@ -624,7 +620,7 @@ def main(command_line: list[str] | None = None):
             "arguments": arguments,
             "command": shlex.join(["accelerate", "launch", Path(sys.argv[0]).name, *command_line]),
             "training_seconds": round(state["seconds"]),
-            "checkpoint_sha256": hashlib.sha256(weights).hexdigest(),
+            "checkpoint_sha256": hash_weights(output_dir),
             "versions": {name: version(name) for name in ("torch", "transformers", "accelerate", "datasets")},
         }
         (output_dir / "results.json").write_text(json.dumps(results, indent=2) + "\n")

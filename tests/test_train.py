@@ -27,7 +27,7 @@ from transformers import CLIPTokenizer
 
 import train
 from configuration_muscall import MusCALLConfig
-from evaluation.retrieval import embed_corpus
+from evaluation.embedding import embed_corpus
 from modeling_muscall import MusCALLModel
 from processing_muscall import MusCALLFeatureExtractor, MusCALLProcessor
 from training.checkpointing import list_checkpoints, replace_files

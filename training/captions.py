@@ -9,6 +9,8 @@ import numpy as np
 from huggingface_hub.constants import HF_HOME
 from tqdm import tqdm
 
+from training.hashing import hash_folder
+
 
 CACHE = Path(HF_HOME) / "muscall"
 
@@ -34,7 +36,8 @@ class CaptionEmbeddings:
         self, captions: list[str], model_name_or_path: str, device: str | None = None, show_progress: bool = True
     ):
         captions = sorted(set(captions))
-        key = hashlib.sha256(_identity(model_name_or_path).encode())
+        folder = Path(model_name_or_path)
+        key = hashlib.sha256((hash_folder(folder) if folder.is_dir() else model_name_or_path).encode())
         for caption in captions:
             key.update(len(caption.encode()).to_bytes(8, "little") + caption.encode())
         self.path = CACHE / f"captions-{key.hexdigest()[:32]}.npy"
@@ -46,19 +49,6 @@ class CaptionEmbeddings:
     def __getitem__(self, captions: list[str]) -> np.ndarray:
         """`(len(captions), dim)`, float32."""
         return np.asarray(self.embeds[[self.rows[caption] for caption in captions]], dtype=np.float32)
-
-
-def _identity(model_name_or_path: str) -> str:
-    """The name of a model on the Hub; of a folder what it holds, wherever it lies."""
-    folder = Path(model_name_or_path)
-    if not folder.is_dir():
-        return model_name_or_path
-    digest = hashlib.sha256()
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        digest.update(str(path.relative_to(folder)).encode())
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()
 
 
 def _embed(captions: list[str], model_name_or_path: str, path: Path, device: str | None, show_progress: bool):

@@ -1,7 +1,6 @@
 # Copyright 2026 The MusCALL repository authors. Licensed under the Apache License, Version 2.0.
 """Checkpoints that are whole or absent, and the JSONL log."""
 
-import hashlib
 import json
 import os
 import shutil
@@ -11,6 +10,8 @@ from pathlib import Path
 
 from accelerate import Accelerator
 from accelerate.tracking import GeneralTracker, on_main_process
+
+from training.hashing import hash_file
 
 
 STATE_FILE = "trainer_state.json"
@@ -28,7 +29,7 @@ def save_checkpoint(accelerator: Accelerator, folder: Path, state: dict, total_l
     accelerator.save_state(str(partial))
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
-        files = {str(path.relative_to(partial)): _digest(path) for path in partial.rglob("*") if path.is_file()}
+        files = {str(path.relative_to(partial)): hash_file(path) for path in partial.rglob("*") if path.is_file()}
         (partial / STATE_FILE).write_text(json.dumps({**state, "files": files}, indent=2))
         shutil.rmtree(final, ignore_errors=True)
         os.replace(partial, final)
@@ -78,14 +79,9 @@ def read_state(checkpoint: Path) -> dict:
     for name, digest in files.items():
         if not (checkpoint / name).exists():
             raise ValueError(f"--resume: {checkpoint} is not whole: {name} is missing. {advice}")
-        if _digest(checkpoint / name) != digest:
+        if hash_file(checkpoint / name) != digest:
             raise ValueError(f"--resume: {checkpoint} is not whole: {name} is not as it was written. {advice}")
     return state
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def leave_signals_to_the_main_process(worker: int):

@@ -35,7 +35,7 @@ FEATURES = Features({"path": Value("string"), "bytes": Value("binary")})
 BUILDERS = {".json": "json", ".jsonl": "json", ".csv": "csv", ".parquet": "parquet"}  # of `datasets`
 METADATA_FILES = ("metadata.jsonl", "metadata.csv")
 # In order of preference, where no column is named. A sample of a tar file has a column for each of its files.
-AUDIO_COLUMNS = ("audio", "file_name", "audio_path", "flac", "mp3", "wav", "ogg", "opus")
+AUDIO_COLUMNS = ("audio", "file_name", "audio_path", "path", "file", "flac", "mp3", "wav", "ogg", "opus")
 CAPTION_COLUMNS = ("captions", "caption", "text", "json.captions", "json.caption", "json.text", "txt")
 LICENCE_COLUMNS = ("licence", "license", "json.licence", "json.license")
 TRACK_ID_PIECE = 16384  # bytes
@@ -86,17 +86,16 @@ def load_corpus(
     Raises:
         `ValueError`: if a column is missing (the message lists those there are), or a row has no caption or no audio.
     """
-    raw_splits, folders = _load_splits(dataset, name, streaming)
+    raw_splits, folders = load_splits(dataset, name, streaming)
     splits = {}
     for split, rows in raw_splits.items():
-        where = f"{dataset} [{split}]"
-        if streaming and split != "train":
-            rows = Dataset.from_generator(partial(_rows_of, rows))
-        normalise = _stream if streaming and split == "train" else _normalise
-        splits[split] = normalise(rows, folders.get(split), audio_column, caption_column, npy_sampling_rate, where)
-    for alias in ("valid", "val", "dev"):
-        if alias in splits:
-            splits.setdefault("validation", splits.pop(alias))
+        where, folder = f"{dataset} [{split}]", folders.get(split)
+        if streaming and split == "train":
+            splits[split] = _stream(rows, folder, audio_column, caption_column, npy_sampling_rate, where)
+            continue
+        rows = flatten(Dataset.from_generator(partial(_rows_of, rows)) if streaming else rows)
+        captions = read_captions(rows, caption_column, where)
+        splits[split] = merge_tracks(rows, folder, audio_column, {"captions": captions}, npy_sampling_rate, where)
     if "train" not in splits:
         raise ValueError(f"{dataset} has no train split; its splits: {', '.join(splits)}")
     if streaming:
@@ -116,10 +115,22 @@ def load_corpus(
     return {split: splits[split] for split in ("train", "validation", "test")}
 
 
-def _load_splits(
-    dataset: str, name: str | None, streaming: bool
+def load_splits(
+    dataset: str, name: str | None = None, streaming: bool = False
 ) -> tuple[dict[str, Dataset | IterableDataset], dict[str, Path]]:
-    """The raw splits of a corpus, and the folder that the audio paths of each are relative to."""
+    """
+    The raw splits of a corpus, and the folder that the audio paths of each are relative to; arguments as in
+    [`load_corpus`]. A split called `valid`, `val` or `dev` is named `validation`.
+    """
+    splits, folders = _load_raw_splits(dataset, name, streaming)
+    names = {split: "validation" if split in ("valid", "val", "dev") else split for split in splits}
+    if len(set(names.values())) < len(names):
+        raise ValueError(f"{dataset} has more than one validation split: {', '.join(names)}")
+    folders = {names[split]: folder for split, folder in folders.items()}
+    return {names[split]: rows for split, rows in splits.items()}, folders
+
+
+def _load_raw_splits(dataset, name, streaming):
     path = Path(dataset)
     if path.is_file():
         if path.suffix not in BUILDERS:
@@ -204,8 +215,8 @@ def _stream(rows, folder, audio_column, caption_column, npy_sampling_rate, where
     if first is None:
         raise ValueError(f"{where} has no rows")
     names = [*first, *(f"json.{name}" for name in first.get("json", ()))]
-    audio_column = _choose_column(names, audio_column, AUDIO_COLUMNS, "audio", where)
-    caption_column = _choose_column(names, caption_column, CAPTION_COLUMNS, "caption", where)
+    audio_column = choose_column(names, audio_column, AUDIO_COLUMNS, "audio", where)
+    caption_column = choose_column(names, caption_column, CAPTION_COLUMNS, "caption", where)
     licence_column = next((column for column in LICENCE_COLUMNS if column in names), None)
 
     def to_track(row: dict) -> dict:
@@ -230,22 +241,36 @@ def _stream(rows, folder, audio_column, caption_column, npy_sampling_rate, where
     return rows.map(to_track, remove_columns=[*first])
 
 
-def _normalise(
-    rows: Dataset, folder: Path | None, audio_column, caption_column, npy_sampling_rate, where: str
+def flatten(rows: Dataset) -> Dataset:
+    """The fields of a tar's `.json` files as columns `json.<field>`; other datasets as they are."""
+    if not isinstance(rows.features.get("json"), dict):
+        return rows
+    fields = rows.select_columns(["json"]).flatten()
+    return concatenate_datasets([rows.remove_columns("json"), fields], axis=1)
+
+
+def read_captions(rows: Dataset, column: str | None, where: str) -> list[list[str]]:
+    """The captions of each row; `column` as in [`load_corpus`]."""
+    column = choose_column(rows.column_names, column, CAPTION_COLUMNS, "caption", where)
+    return [_check_captions(row, column, f"{where}, row {number}") for number, row in enumerate(rows[column])]
+
+
+def merge_tracks(
+    rows: Dataset,
+    folder: Path | None,
+    audio_column: str | None,
+    texts: dict[str, list[list[str]]],
+    npy_sampling_rate: int | None,
+    where: str,
 ) -> Dataset:
-    """Rows of any layout -> one row per track, see [`load_corpus`]; audio bytes stay on disk."""
-    if isinstance(rows.features.get("json"), dict):  # of a tar: its fields become columns
-        fields = rows.select_columns(["json"]).flatten()
-        rows = concatenate_datasets([rows.remove_columns("json"), fields], axis=1)
-    audio_column = _choose_column(rows.column_names, audio_column, AUDIO_COLUMNS, "audio", where)
-    caption_column = _choose_column(rows.column_names, caption_column, CAPTION_COLUMNS, "caption", where)
+    """
+    Rows of any layout -> one row per track, see [`load_corpus`]; audio bytes stay on disk. `texts` are the columns
+    besides audio: a list of strings for each row; the lists of rows of one track are put together.
+    """
+    audio_column = choose_column(rows.column_names, audio_column, AUDIO_COLUMNS, "audio", where)
     if len(rows) == 0:
         raise ValueError(f"{where} has no rows")
 
-    captions = [
-        _check_captions(row, caption_column, f"{where}, row {number}")
-        for number, row in enumerate(rows[caption_column])
-    ]
     licence_column = next((column for column in LICENCE_COLUMNS if column in rows.column_names), None)
     licences = [licence and str(licence) for licence in rows[licence_column]] if licence_column else [None] * len(rows)
 
@@ -263,32 +288,30 @@ def _normalise(
 
     # The rows of a track have one path, and audio of one size: on the Hub a path may be a bare name that others share.
     sizes = pc.binary_length(rows.data.column("bytes")).to_pylist()
-    paths, first_rows, tracks = list(rows["path"]), [], {}
-    for number, (path, size, row) in enumerate(zip(paths, sizes, captions, strict=True)):
+    paths, tracks = list(rows["path"]), {}
+    for number, (path, size) in enumerate(zip(paths, sizes, strict=True)):
         if not path and not size:
             raise ValueError(f"{where}, row {number}: `{audio_column}` has neither a path nor bytes")
-        key = (path, size) if path else number
-        if key not in tracks:
-            tracks[key] = []
-            first_rows.append(number)
-        tracks[key].extend(row)
-    captions = dict(zip(first_rows, tracks.values(), strict=True))
+        tracks.setdefault((path, size) if path else number, []).append(number)
     if folder:
         paths = [
             str(folder / path) if path and size is None else path for path, size in zip(paths, sizes, strict=True)
         ]
         rows = rows.remove_columns("path").add_column("path", paths, feature=Value("string"))
-    captions = [captions.get(number, []) for number in range(len(rows))]
     rates = [
         _rate_of(path if size is None else None, npy_sampling_rate, where)
         for path, size in zip(paths, sizes, strict=True)
     ]
     rows = rows.add_column("sampling_rate", rates, feature=Value("int64"))
-    rows = rows.add_column("captions", captions, feature=List(Value("string")))
-    return rows.add_column("licence", licences, feature=Value("string")).select(first_rows)
+    rows = rows.add_column("licence", licences, feature=Value("string"))
+    for name, column in texts.items():
+        merged = {numbers[0]: list(itertools.chain(*(column[row] for row in numbers))) for numbers in tracks.values()}
+        column = [merged.get(row, []) for row in range(len(rows))]
+        rows = rows.add_column(name, column, feature=List(Value("string")))
+    return rows.select([numbers[0] for numbers in tracks.values()])  # last: a column added after it copies the audio
 
 
-def _choose_column(names: list[str], column: str | None, candidates: tuple[str, ...], kind: str, where: str) -> str:
+def choose_column(names: list[str], column: str | None, candidates: tuple[str, ...], kind: str, where: str) -> str:
     found = next((candidate for candidate in candidates if candidate in names), None)
     chosen = column or found
     if chosen not in names:

@@ -28,6 +28,8 @@ Args:
         Bootstrap resamples of the tracks, each with its captions, for intervals; 0 leaves these out.
     seed (`int`, *optional*, defaults to 0):
         Seed of the resamples.
+    return_statistics (`bool`, *optional*, defaults to `False`):
+        Whether to return what the metrics are means of, query by query.
     ranks (`list[float]`), directions (`list[str]`):
         Configuration `"ranks"` only, one entry per query: its 1-based rank, and `"text_to_audio"` or
         `"audio_to_text"`.
@@ -41,7 +43,9 @@ Returns:
 
     and **mean_R@10** (`float`), the mean of the two directions, **num_audio** and **num_text** (`int`). With
     `num_resamples`, for each of the metrics also **<name>_interval** (`tuple[float, float]`): its 95 % interval over
-    resamples of the queries; the pool that they search stays as it is.
+    resamples of the queries; the pool that they search stays as it is. With `return_statistics` also **statistics**
+    (`dict[str, np.ndarray]`): for each direction an array of shape `(num_queries, 6)` with rank, reciprocal rank, hit
+    in the first 1, 5 and 10, and average precision.
 
 Examples:
 
@@ -197,10 +201,10 @@ def summarize(direction, statistics):
     return {f"{direction}_{name}": value for name, value in metrics.items()}
 
 
-def intervals(statistics, audio_ids, num_resamples, seed):
+def resample(statistics, audio_ids, num_resamples, seed):
     """
-    95 % bootstrap intervals of both directions over tracks: a track that is drawn twice counts twice, and so does each
-    of its captions.
+    The metrics of both directions on bootstrap resamples of the tracks: a track that is drawn twice counts twice, and
+    so does each of its captions. The same seed and number of tracks draw the same tracks.
 
     Args:
         statistics (`tuple[np.ndarray, np.ndarray]`):
@@ -211,7 +215,7 @@ def intervals(statistics, audio_ids, num_resamples, seed):
             Number of resamples, and their seed.
 
     Returns:
-        `dict[str, tuple[float, float]]`: by the name of the metric and `_interval`.
+        `dict[str, np.ndarray]`: by the name of the metric, its value on each resample.
     """
     num_audio = len(statistics[1])
     tracks = (np.asarray(audio_ids), np.arange(num_audio))
@@ -233,10 +237,10 @@ def intervals(statistics, audio_ids, num_resamples, seed):
             for name, value in row.items():
                 samples.setdefault(f"{direction}_{name}", []).append(value)
     samples["mean_R@10"] = np.mean([samples[f"{direction}_R@10"] for direction in DIRECTIONS], axis=0)
-    return {f"{name}_interval": tuple(np.percentile(values, (2.5, 97.5)).tolist()) for name, values in samples.items()}
+    return {name: np.asarray(values) for name, values in samples.items()}
 
 
-def metrics_from_embeds(text_embeds, audio_ids, audio_embeds, num_resamples=0, seed=0):
+def metrics_from_embeds(text_embeds, audio_ids, audio_embeds, num_resamples=0, seed=0, return_statistics=False):
     """All metrics of both directions; arguments as in `_KWARGS_DESCRIPTION`."""
     text_embeds, audio_embeds = _as_matrix("text_embeds", text_embeds), _as_matrix("audio_embeds", audio_embeds)
     if text_embeds.shape[1] != audio_embeds.shape[1]:
@@ -268,7 +272,10 @@ def metrics_from_embeds(text_embeds, audio_ids, audio_embeds, num_resamples=0, s
     results = summarize("text_to_audio", statistics[0]) | summarize("audio_to_text", statistics[1])
     results["mean_R@10"] = _mean([results[f"{direction}_R@10"] for direction in DIRECTIONS])
     if num_resamples:
-        results |= intervals(statistics, audio_ids, num_resamples, seed)
+        for name, values in resample(statistics, audio_ids, num_resamples, seed).items():
+            results[f"{name}_interval"] = tuple(np.percentile(values, (2.5, 97.5)).tolist())
+    if return_statistics:
+        results["statistics"] = dict(zip(DIRECTIONS, statistics, strict=True))
     return results | {"num_audio": num_audio, "num_text": num_text}
 
 
