@@ -4,9 +4,9 @@
 from pathlib import Path
 
 from datasets import ClassLabel, Dataset, List, Value
-from evaluation.presets import PRESETS
 
 from corpus.build import build_corpus
+from evaluation.presets import PRESETS
 from training.data import choose_column, flatten, load_splits, merge_tracks, read_captions
 
 

@@ -85,7 +85,7 @@ def muscall_encoder(model: MusCALLModel, processor) -> Encoder:
         collate_text=partial(_collate_text, processor),
         audio_features=lambda **inputs: model.get_audio_features(**inputs).pooler_output,
         text_features=lambda **inputs: model.get_text_features(**inputs).pooler_output,
-        logit_scale=float(model.scale_similarity(torch.ones(()))),
+        logit_scale=model.scale_similarity(torch.ones(())).item(),
     )
 
 
@@ -111,7 +111,7 @@ def clap_encoder(model: ClapModel, processor) -> Encoder:
         collate_text=partial(_collate_text, partial(processor.tokenizer, padding=True, truncation=True)),
         audio_features=audio_features,
         text_features=lambda **inputs: F.normalize(model.get_text_features(**inputs).pooler_output, dim=-1),
-        logit_scale=float(model.logit_scale_a.exp()),
+        logit_scale=model.logit_scale_a.exp().item(),
     )
 
 
