@@ -20,6 +20,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+from accelerate.utils import broadcast_object_list
+from tqdm import tqdm
 from transformers import HfArgumentParser
 
 from evaluation.compare import check_comparable, differences
@@ -248,17 +250,18 @@ def main(command_line: list[str] | None = None):
             args.npy_sampling_rate,
         )
         split = source.choose(args.split or (preset.split if preset else None))
-        splits = {split: source[split]}
+        others = {"validation": args.validation_split}
         if args.task == "probe":
-            train = source[source.choose(args.train_split)]
-            if args.validation_split is None and "validation" not in source.raw:
-                parts = train.train_test_split(0.1, seed=0)
-                splits |= {"train": parts["train"], "validation": parts["test"]}
-            else:
-                splits |= {"train": train, "validation": source[source.choose(args.validation_split or "validation")]}
-        elif args.validation_split is not None:
-            splits["validation"] = source[source.choose(args.validation_split)]
-    tracks = splits[split]
+            others["train"] = args.train_split
+            others["validation"] = others["validation"] or ("validation" if "validation" in source.raw else None)
+        if split in others.values():
+            raise ValueError(f"the split {split!r} is reported: nothing may be fitted to it or chosen on it")
+        splits = {"reported": source[split]}
+        splits |= {name: source[source.choose(other)] for name, other in others.items() if other is not None}
+        if args.task == "probe" and "validation" not in splits:
+            parts = splits["train"].train_test_split(0.1, seed=0)
+            splits |= {"train": parts["train"], "validation": parts["test"]}
+    tracks = splits["reported"]
     texts, audio_ids, labels, prompts = [], None, {}, []
     if kind == "captions":
         texts, audio_ids = list_captions(tracks)
@@ -266,7 +269,7 @@ def main(command_line: list[str] | None = None):
         if args.pool is not None and not 1 <= args.pool <= len(tracks):
             raise ValueError(f"--pool must be between 1 and the {len(tracks)} tracks there are, got {args.pool}")
     else:
-        labels = choose_labels(tracks, args.labels, preset.labels if preset else {}, source.multi_label)
+        labels = choose_labels(splits.values(), args.labels, preset.labels if preset else {}, source.multi_label)
         if args.task == "zeroshot":
             prompts = read_prompts(args.prompts or list(preset.prompts if preset else BANK))
             texts = [prompt.format(words) for prompt in prompts for words in labels.values()]
@@ -274,15 +277,15 @@ def main(command_line: list[str] | None = None):
 
     # Embeddings of all systems; every process computes its share, the first one goes on alone
     systems = name_systems([args.model, *args.baselines])
+    encoders = {name: load_encoder(resolve(checkpoint), args.windows) for name, checkpoint in systems.items()}
+    embeds, model, keys = {}, next(iter(systems)), {}
     if accelerator.is_main_process:
-        rate = load_encoder(resolve(args.model)).feature_extractor.sampling_rate
         for name, rows in splits.items():
-            check_readable(rows, name, rate)
-    accelerator.wait_for_everyone()
-    keys = {name: [hash_track(track) for track in rows] for name, rows in splits.items()}
-    embeds, encoders, model = {}, {}, next(iter(systems))
-    for name, checkpoint in systems.items():
-        encoder = encoders[name] = load_encoder(resolve(checkpoint), args.windows)
+            check_readable(rows, name, encoders[model].feature_extractor.sampling_rate)
+            progress = tqdm(rows, f"hashing {name} tracks", leave=False)
+            keys[name] = [hash_track(track) for track in progress]
+    (keys,) = broadcast_object_list([keys])
+    for name, encoder in encoders.items():
         encoder.model.to(accelerator.device)
         options = (accelerator, args.batch_size, args.num_workers)
         audio = {key: embed_once(encoder, "audio", rows, keys[key], *options) for key, rows in splits.items()}
@@ -305,7 +308,7 @@ def main(command_line: list[str] | None = None):
         embeds[name] = (audio, sentences[texts], SENTENCE_LOGIT_SCALE)
 
     # Metrics
-    digest = "\n".join(f"{key} {sorted(row)}" for key, row in zip(keys[split], tracks[kind], strict=True))
+    digest = "\n".join(f"{key} {sorted(row)}" for key, row in zip(keys["reported"], tracks[kind], strict=True))
     result = {
         "task": args.task,
         "model": model,
@@ -317,30 +320,30 @@ def main(command_line: list[str] | None = None):
     rows, extras = {}, {}
     for name, (audio, text, logit_scale) in embeds.items():
         if args.task == "retrieval":
-            rows[name] = retrieval_row(text, audio_ids, audio[split], args.num_resamples)
+            rows[name] = retrieval_row(text, audio_ids, audio["reported"], args.num_resamples)
             continue
         if args.task == "probe":
             data = {
                 "train": (audio["train"], references["train"]),
                 "validation": (audio["validation"], references["validation"]),
-                "test": (audio[split], references[split]),
+                "reported": (audio["reported"], references["reported"]),
             }
             probe = linear_probe(data, list(labels), args.num_resamples)
-            rows[name] = label_row(probe["metrics"], probe["scores"], references[split])
+            rows[name] = label_row(probe["metrics"], probe["scores"], references["reported"])
             extras[name] = {"c": probe["c"]}
             continue
         by_prompt = text.reshape(len(prompts), len(labels), -1)
         classes = label_embeds(by_prompt)
-        scores = audio[split] @ classes.T
-        metrics = zero_shot_metrics(scores, references[split], labels, args.num_resamples)
-        rows[name] = label_row(metrics, scores, references[split])
+        scores = audio["reported"] @ classes.T
+        metrics = zero_shot_metrics(scores, references["reported"], labels, args.num_resamples)
+        rows[name] = label_row(metrics, scores, references["reported"])
         extra = {"prompts": {}}
         for prompt, embedded in zip(prompts, by_prompt, strict=True):
-            metrics = zero_shot_metrics(audio[split] @ embedded.T, references[split], labels)
+            metrics = zero_shot_metrics(audio["reported"] @ embedded.T, references["reported"], labels)
             names = ("roc_auc", "pr_auc") if source.multi_label else ("accuracy",)
             extra["prompts"][prompt] = {key: metrics[key] and round(metrics[key], 4) for key in names}
         if "validation" in splits:
-            data = (audio["validation"] @ classes.T, references["validation"], scores, references[split])
+            data = (audio["validation"] @ classes.T, references["validation"], scores, references["reported"])
             if source.multi_label:
                 extra["tagging_with_thresholds"] = tag_thresholds(*data, list(labels))
             else:
@@ -350,7 +353,7 @@ def main(command_line: list[str] | None = None):
         rows["chance"] = {"metrics": chance_metrics(audio_ids)}
     else:
         level = np.ones((len(tracks), len(labels)))
-        rows["chance"] = {"metrics": zero_shot_metrics(level, references[split], labels)}
+        rows["chance"] = {"metrics": zero_shot_metrics(level, references["reported"], labels)}
 
     # The result
     own = rows[model]
@@ -366,13 +369,13 @@ def main(command_line: list[str] | None = None):
     if args.task == "retrieval":
         statistics = {direction: np.asarray(own["queries"][direction]) for direction in DIRECTIONS}
         result["num_captions"] = len(texts)
-        result["diagnostics"] = diagnose(text, audio_ids, audio[split], texts, statistics["text_to_audio"][:, 4])
+        result["diagnostics"] = diagnose(text, audio_ids, audio["reported"], texts, statistics["text_to_audio"][:, 4])
         if args.pool is not None:
-            pools = pool_metrics(text, audio_ids, audio[split], args.pool, args.seeds)
+            pools = pool_metrics(text, audio_ids, audio["reported"], args.pool, args.seeds)
             result["pool"] = {"size": args.pool, "seeds": args.seeds, "metrics": pools}
         if args.figures:
             ranks = {direction: rows_[:, 0] for direction, rows_ in statistics.items()}
-            figures = draw(Path(args.figures), text, audio_ids, audio[split], ranks)
+            figures = draw(Path(args.figures), text, audio_ids, audio["reported"], ranks)
     result |= {
         "protocol": {
             **encoders[model].protocol(),
@@ -395,7 +398,7 @@ def main(command_line: list[str] | None = None):
     output = Path(args.output) if args.output else Path("runs/eval") / default
     write_json(output, result)
     if args.per_query:
-        write_queries(Path(args.per_query), result, tracks, texts, audio[split], text, list(labels))
+        write_queries(Path(args.per_query), result, tracks, texts, audio["reported"], text, list(labels))
     if args.update_card:
         card = Path(args.model) / "README.md"
         update_card(card.resolve(), result, [figure.resolve() for figure in figures])

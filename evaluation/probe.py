@@ -58,16 +58,16 @@ def linear_probe(splits: dict[str, tuple[np.ndarray, np.ndarray]], labels: list[
 
     Args:
         splits (`dict[str, tuple[np.ndarray, np.ndarray]]`):
-            For `train`, `validation` and `test` embeddings and references as in `evaluation.zero_shot`.
+            For `train`, `validation` and `reported` embeddings and references as in `evaluation.zero_shot`.
         labels (`list[str]`):
             Names of the labels.
         num_resamples (`int`):
-            Bootstrap resamples of the test tracks.
+            Bootstrap resamples of the reported tracks.
 
     Returns:
-        `dict`: `metrics` of the test split, its `scores`, and `c`, the inverse penalty chosen.
+        `dict`: `metrics` of the reported split, its `scores`, and `c`, the inverse penalty chosen.
     """
-    train, validation, test = (splits[split] for split in ("train", "validation", "test"))
+    train, validation, test = (splits[split] for split in ("train", "validation", "reported"))
     if train[1].ndim == 1 and len(np.unique(train[1])) < 2:
         raise ValueError(f"the train split has tracks of one label alone: {labels[train[1][0]]}")
     name, best = ("accuracy" if train[1].ndim == 1 else "roc_auc"), (-np.inf, None, None)

@@ -3,6 +3,7 @@
 
 import functools
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -26,12 +27,14 @@ def read_prompts(prompts: list[str]) -> list[str]:
     return templates
 
 
-def choose_labels(tracks: Dataset, given: list[str] | None, phrases: dict[str, str], multi_label: bool) -> dict:
+def choose_labels(
+    splits: Iterable[Dataset], given: list[str] | None, phrases: dict[str, str], multi_label: bool
+) -> dict[str, str]:
     """
     The labels that are told apart, and the words that stand for each in a prompt.
 
     Args:
-        tracks (`Dataset`): With a column `labels`.
+        splits (`Iterable[Dataset]`): All that are used, with a column `labels`.
         given (`list[str]`, *optional*, defaults to those of the preset, or else of the tracks): Names of labels.
         phrases (`dict[str, str]`): The words for a label, where they are not its name with spaces for underscores.
         multi_label (`bool`): Whether tracks may have labels that are left out.
@@ -40,7 +43,7 @@ def choose_labels(tracks: Dataset, given: list[str] | None, phrases: dict[str, s
         `ValueError`: if a label comes twice, if two would be asked for in the same words, or if a track has one only
         that is not among them.
     """
-    found = {label for row in tracks["labels"] for label in row}
+    found = {label for tracks in splits for row in tracks["labels"] for label in row}
     labels = given or list(phrases) or sorted(found)
     _check_distinct("labels", labels)
     if (unknown := sorted(found - set(labels))) and not multi_label:

@@ -205,11 +205,11 @@ def test_probe_hears_tones(run, model, tones):
 def test_probe_chooses_its_penalty_on_the_validation_split_alone():
     random = np.random.default_rng(0)
     centres = 3 * random.normal(size=(3, 6))
-    references = {name: random.integers(3, size=60) for name in ("train", "validation", "test")}
+    references = {name: random.integers(3, size=60) for name in ("train", "validation", "reported")}
     splits = {name: (centres[truth] + random.normal(size=(60, 6)), truth) for name, truth in references.items()}
     probe = linear_probe(splits, ["a", "b", "c"], 10)
     assert probe["metrics"]["accuracy"] > 90
-    other = {**splits, "test": (splits["test"][0], (splits["test"][1] + 1) % 3)}
+    other = {**splits, "reported": (splits["reported"][0], (splits["reported"][1] + 1) % 3)}
     assert linear_probe(other, ["a", "b", "c"], 10)["c"] == probe["c"]
     tags = {
         name: (rows, np.stack([truth == 0, truth == 1], axis=1).astype(int)) for name, (rows, truth) in splits.items()
@@ -386,7 +386,7 @@ class Rows(dict):
 )
 def test_label_sets_that_cannot_be_told_apart(labels, phrases, multi_label, message):
     with pytest.raises(ValueError, match=message):
-        choose_labels(Rows(labels=[["rock"], ["jazz"]]), labels, phrases, multi_label)
+        choose_labels([Rows(labels=[["rock"], ["jazz"]])], labels, phrases, multi_label)
 
 
 def test_bad_input(run, model, corpus, tones, tmp_path):
@@ -400,6 +400,8 @@ def test_bad_input(run, model, corpus, tones, tmp_path):
         run("--model", model, "--dataset", tones)
     with pytest.raises(ValueError, match="a prompt is a text with one {}"):
         run("--model", model, "--dataset", tones, "--task", "zeroshot", "--prompts", "music")
+    with pytest.raises(ValueError, match="the split 'test' is reported: nothing may be fitted to it or chosen on it"):
+        run("--model", model, "--dataset", tones, "--task", "probe", "--train_split", "test")
     with pytest.raises(ValueError, match="--preset must be one of gtzan"):
         run("--model", model, "--preset", "gtsan")
     with pytest.raises(ValueError, match="--preset fma_small needs --dataset, the folder it is in"):
@@ -454,3 +456,24 @@ def test_card_keeps_what_others_measured(tmp_path):
     update_card(path, {**base, "task": "zeroshot", "dataset": "gtzan", "metrics": {"accuracy": 60.0}}, [])
     entries = {entry.dataset_name: entry.metric_value for entry in ModelCard.load(path).data.eval_results}
     assert entries == {"gtzan": 60.0, "fma": 40.0}
+
+
+def test_captions_without_audio_and_audio_without_captions(run, model, corpus, tmp_path):
+    good = {"file_name": str(corpus / "test" / "0.flac"), "caption": "low"}
+    cases = (
+        ({**good, "file_name": None}, "has neither a path nor bytes"),
+        ({**good, "caption": " "}, "none of them empty"),
+    )
+    for number, (row, message) in enumerate(cases):
+        path = tmp_path / f"{number}.jsonl"
+        path.write_text(json.dumps(good) + "\n" + json.dumps(row) + "\n")
+        with pytest.raises(ValueError, match=f"row 1: .*{message}"):
+            run("--model", model, "--dataset", path)
+
+
+def test_fewer_tracks_than_ten(run, model, corpus, tmp_path):
+    rows = [{"file_name": str(corpus / "test" / f"{number}.flac"), "caption": f"tone {number}"} for number in range(3)]
+    (tmp_path / "few.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    result, screen = run("--model", model, "--dataset", tmp_path / "few.jsonl", "--num_resamples", 0)
+    assert result["metrics"]["text_to_audio_R@10"] == result["chance"]["text_to_audio_R@10"] == 100
+    assert "Among 3 tracks R@10 is 100 % whatever the model does" in screen
