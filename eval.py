@@ -137,6 +137,10 @@ class Arguments:
             self.dataset = "default"
         if self.windows is not None and self.windows.isdigit():
             self.windows = int(self.windows)
+        unfit = {"zeroshot": ("pool", "figures"), "probe": ("pool", "figures", "metadata_column", "prompts")}
+        for name in unfit.get(self.task, ("labels", "prompts")):
+            if getattr(self, name) is not None:
+                raise ValueError(f"--{name} is not for --task {self.task}")
         for name in ("batch_size", "seeds"):
             if getattr(self, name) < 1:
                 raise ValueError(f"--{name} must be at least 1, got {getattr(self, name)}")
@@ -296,7 +300,7 @@ def main(command_line: list[str] | None = None):
     if not accelerator.is_main_process:
         accelerator.end_training()
         return
-    if args.metadata_column is not None and args.task != "probe":
+    if args.metadata_column is not None:
         about = {name: [". ".join(row) for row in rows["metadata"]] for name, rows in splits.items()}
         silent = sum(not text for rows in about.values() for text in rows)
         if silent:

@@ -4,7 +4,7 @@ All retrieval metrics of both directions, against the matrix products that they 
 
     python benchmarks/retrieval_metrics.py [--size 100000] [--dim 512] [--sorted_rows 500]
 
-Sorting is timed on some rows and counted up to all: at 100,000 x 100,000 it takes hours.
+Sorting is timed on some rows and counted up to all.
 """
 
 import argparse

@@ -7,8 +7,7 @@ from metrics.cross_modal_retrieval import cross_modal_retrieval
 from metrics.zero_shot_tagging import zero_shot_tagging
 
 
-# What must agree, and how a person names it.
-SAME = {"task": "task", "dataset": "dataset", "split": "split", "fingerprint": "tracks, captions or labels"}
+KEYS = ("task", "dataset", "split", "fingerprint", "labels", "metrics", "queries")
 
 
 def resample(queries: dict, num_resamples: int, seed: int) -> dict[str, np.ndarray]:
@@ -63,10 +62,12 @@ def differences(one: dict, other: dict, num_resamples: int, seed: int = 0) -> di
 def check_comparable(one: dict, other: dict, names: tuple[str, str]):
     """Raises `ValueError` unless both results are about the same queries."""
     for result, name in zip((one, other), names, strict=True):
-        if missing := [key for key in (*SAME, "metrics", "queries") if key not in result]:
+        if missing := [key for key in KEYS if key not in result]:
             raise ValueError(f"{name} is no result file of eval.py: it lacks {', '.join(missing)}")
-    for key, what in SAME.items():
-        if one[key] != other[key]:
-            raise ValueError(
-                f"{names[0]} and {names[1]} cannot be compared, their {what} differ: {one[key]!r} and {other[key]!r}"
-            )
+    if any(one[key] != other[key] for key in ("task", "fingerprint", "labels")):
+        about = [
+            f"{name} is {result['task']} on {result['dataset']} [{result['split']}] with "
+            f"{result['labels'] or 'captions'}, fingerprint {result['fingerprint'][:8]}"
+            for result, name in zip((one, other), names, strict=True)
+        ]
+        raise ValueError(f"cannot compare results on different tracks, captions or labels: {'; '.join(about)}")

@@ -283,7 +283,7 @@ def test_comparing_is_paired(run, model, corpus, tones, tmp_path, capsys):
     evaluation_program.main(["--compare", "one.json", "other.json"])
     assert re.search(r"text to audio R@5 +\d", capsys.readouterr().out)
     run("--model", model, "--dataset", corpus, "--split", "train", output="train.json")
-    with pytest.raises(ValueError, match=r"one.json and train.json cannot be compared, their split differ: 'test'"):
+    with pytest.raises(ValueError, match=r"on different tracks.*: one.json is retrieval on .* \[test\].*; train.json"):
         evaluation_program.main(["--compare", "one.json", "train.json"])
     Path("foreign.json").write_text('{"task": "retrieval"}')
     with pytest.raises(ValueError, match=r"foreign.json is no result file of eval.py: it lacks dataset, split"):
@@ -402,6 +402,8 @@ def test_bad_input(run, model, corpus, tones, tmp_path):
         run("--model", model, "--dataset", tones, "--task", "zeroshot", "--prompts", "music")
     with pytest.raises(ValueError, match="the split 'test' is reported: nothing may be fitted to it or chosen on it"):
         run("--model", model, "--dataset", tones, "--task", "probe", "--train_split", "test")
+    with pytest.raises(ValueError, match="--pool is not for --task probe"):
+        run("--model", model, "--dataset", tones, "--task", "probe", "--pool", 5)
     with pytest.raises(ValueError, match="--preset must be one of gtzan"):
         run("--model", model, "--preset", "gtsan")
     with pytest.raises(ValueError, match="--preset fma_small needs --dataset, the folder it is in"):
