@@ -27,7 +27,7 @@ from transformers import HfArgumentParser
 from evaluation.compare import check_comparable, differences
 from evaluation.data import Tracks
 from evaluation.diagnostics import diagnose, draw
-from evaluation.embedding import embed_once, hash_track, list_captions, load_encoder, resolve
+from evaluation.embedding import embed_once, hash_track, list_captions, load_encoder
 from evaluation.presets import PRESETS
 from evaluation.probe import linear_probe
 from evaluation.report import cell, table, update_card, write_json
@@ -44,7 +44,7 @@ from evaluation.zero_shot import (
 )
 from training.captions import CaptionEmbeddings
 from training.data import check_readable
-from training.hashing import hash_weights
+from training.hashing import hash_weights, resolve
 from training.launch import start_accelerator
 
 

@@ -30,6 +30,7 @@ except ImportError:
 logger = logging.get_logger(__name__)
 
 MAX_LOGIT_SCALE = math.log(100)
+WINDOWS_AT_ONCE = 64  # without gradients; a recording of hours has hundreds
 
 
 def contrastive_loss(logits_per_text: torch.Tensor) -> torch.Tensor:
@@ -232,7 +233,10 @@ class MusCALLPreTrainedModel(PreTrainedModel):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path, *model_args, output_loading_info=False, **kwargs):
-        """As [`PreTrainedModel.from_pretrained`], but a missing or extra tensor is an error."""
+        """
+        As [`PreTrainedModel.from_pretrained`], but a missing or extra tensor, or one that holds NaN or infinity, is an
+        error, and weights that were never trained or have collapsed load with a warning that says so.
+        """
         model, info = super().from_pretrained(
             pretrained_model_name_or_path, *model_args, output_loading_info=True, **kwargs
         )
@@ -244,7 +248,18 @@ class MusCALLPreTrainedModel(PreTrainedModel):
         # gives the bits of the saved one.
         for parameter in model.parameters():
             parameter.data = parameter.data.clone()
+        tensors = {name: tensor for name, tensor in model.state_dict().items() if tensor.is_floating_point()}
+        if broken := sorted(name for name, tensor in tensors.items() if not tensor.isfinite().all()):
+            raise ValueError(
+                f"The checkpoint {pretrained_model_name_or_path} holds NaN or infinite values: {', '.join(broken)}"
+            )
+        for symptom in model.symptoms():
+            logger.warning(f"The checkpoint {pretrained_model_name_or_path} looks useless: {symptom}")
         return (model, info) if output_loading_info else model
+
+    def symptoms(self) -> list[str]:
+        """What is wrong with the weights, in words."""
+        return []
 
     @torch.no_grad()
     def _init_weights(self, module):
@@ -385,6 +400,37 @@ class MusCALLModel(MusCALLPreTrainedModel):
         model._drop_text_pooler()
         return model
 
+    @torch.no_grad()
+    def symptoms(self) -> list[str]:
+        """
+        Signs, in words, that the weights were never trained or have collapsed: a logit scale that is exactly where it
+        started, a projection that is zero or indistinguishable from noise, a text tower whose embeddings of unlike
+        token sequences are all the same.
+        """
+        found = []
+        start = torch.tensor(float(self.config.logit_scale_init_value))
+        if self.logit_scale.dtype == start.dtype and self.logit_scale.item() == start.item():
+            found.append("its logit scale is exactly the initial value, so no contrastive training has touched it")
+        for name in ("audio_projection", "text_projection"):
+            weight = getattr(self, name).weight.float()
+            # The largest singular value of independent noise (Marchenko and Pastur 1967); a trained projection of 256
+            # dimensions is 1.2 times above it, noise at most 1.02 times.
+            noise = weight.std() * sum(size**0.5 for size in weight.shape)
+            if torch.linalg.matrix_norm(weight, 2) < 1.05 * noise or not weight.any():
+                found.append(f"`{name}` is zero, or noise as at its initialisation")
+        if self.config.text_config._attn_implementation in ("eager", "sdpa"):  # others do not run everywhere
+            generator = torch.Generator().manual_seed(0)
+            vocab_size = self.get_input_embeddings().weight.shape[0]
+            input_ids = torch.randint(vocab_size, (8, 8), generator=generator).to(self.device)
+            if self.config.text_pooling == "eos":
+                end = self.config.text_config.eos_token_id
+                input_ids[:, -1] = vocab_size - 1 if end == 2 else end
+            text_embeds = self.get_text_features(input_ids, torch.ones_like(input_ids)).pooler_output.float()
+            # Of 8 unit vectors: the squared length of their sum is 64 where they are all the same.
+            if not text_embeds.sum(0).square().sum() < 64 * 0.999:
+                found.append("its text tower has collapsed: it gives unlike sentences the same embedding")
+        return found
+
     def get_input_embeddings(self) -> nn.Module:
         return self.text_model.get_input_embeddings()
 
@@ -460,7 +506,7 @@ class MusCALLModel(MusCALLPreTrainedModel):
         if input_values.dim() == 2:
             if window_weights is not None:
                 raise ValueError("`window_weights` needs `input_values` of shape (batch_size, windows, samples).")
-            outputs = self.audio_model(input_values)
+            outputs = self._run_windows(input_values)
             outputs.pooler_output = F.normalize(self.audio_projection(outputs.pooler_output), dim=-1)
             return outputs
 
@@ -482,12 +528,59 @@ class MusCALLModel(MusCALLPreTrainedModel):
         else:
             real = window_weights > 0
             windows, weights, tracks = input_values[real], window_weights[real], real.nonzero()[:, 0]
-        outputs = self.audio_model(windows)
+        outputs = self._run_windows(windows)
         window_embeds = F.normalize(self.audio_projection(outputs.pooler_output), dim=-1)
         weighted = window_embeds * weights[:, None].to(window_embeds.dtype)
         track_embeds = weighted.new_zeros(len(input_values), weighted.shape[1]).index_add(0, tracks, weighted)
         outputs.pooler_output = F.normalize(track_embeds, dim=-1)
         return outputs
+
+    def _run_windows(self, windows: torch.Tensor) -> BaseModelOutputWithPooling:
+        if torch.is_grad_enabled() or torch.compiler.is_compiling() or len(windows) <= WINDOWS_AT_ONCE:
+            return self.audio_model(windows)
+        parts = [self.audio_model(part) for part in windows.split(WINDOWS_AT_ONCE)]
+        return BaseModelOutputWithPooling(
+            last_hidden_state=torch.cat([part.last_hidden_state for part in parts]),
+            pooler_output=torch.cat([part.pooler_output for part in parts]),
+        )
+
+    @torch.no_grad()
+    def best_segments(self, text: str, track, processor, sampling_rate=None, num_segments=1) -> list[dict[str, float]]:
+        r"""
+        Where in a track a sentence fits best. Reads the track a few windows at a time, whatever its length.
+
+        Args:
+            text (`str`):
+                A sentence.
+            track (`str`, `bytes`, `np.ndarray`, `dict`):
+                One track, in any form that the processor takes.
+            processor (`MusCALLProcessor`):
+                The processor of this checkpoint.
+            sampling_rate (`int`, *optional*):
+                The rate that bare samples were recorded at, in hertz (Hz).
+            num_segments (`int`, *optional*, defaults to 1):
+                How many windows to return; fewer where the track has fewer.
+
+        Returns:
+            `list[dict[str, float]]`: best first, `start` and `end` in seconds and `score`, the cosine similarity.
+
+        Example:
+
+        ```python
+        >>> model.best_segments("the drums come in", "song.mp3", processor)
+        [{'start': 40.0, 'end': 60.0, 'score': 0.31}]
+        ```"""
+        if not isinstance(text, str):
+            raise ValueError(f"`text` is one sentence, got {type(text).__name__}")
+        text_embeds = self.get_text_features(**processor(text=text, return_tensors="pt").to(self.device)).pooler_output
+        segments = []
+        for batch in processor.feature_extractor.iter_windows(track, sampling_rate, windows="all"):
+            input_values = torch.from_numpy(batch["input_values"]).to(self.device)
+            audio_embeds = self.get_audio_features(input_values).pooler_output
+            scores = (audio_embeds.float() @ text_embeds[0].float()).tolist()
+            for start, end, score in zip(batch["window_starts"], batch["window_ends"], scores, strict=True):
+                segments.append({"start": float(start), "end": float(end), "score": score})
+        return sorted(segments, key=lambda segment: -segment["score"])[:num_segments]
 
     @can_return_tuple
     def forward(

@@ -428,6 +428,39 @@ class MusCALLFeatureExtractor(SequenceFeatureExtractor):
             features["window_starts"] = window_starts
         return BatchFeature(features, tensor_type=return_tensors)
 
+    def iter_windows(self, track, sampling_rate=None, windows=None, batch_size=16):
+        """
+        The windows of one track, a few at a time: a recording of hours needs no more memory than a song.
+
+        Args:
+            track: One track, in any form that the call takes.
+            sampling_rate (`int`, *optional*): The rate that bare samples were recorded at, in hertz (Hz).
+            windows (`int` or `str`, *optional*): See the class; defaults to the feature extractor's own setting.
+            batch_size (`int`, *optional*, defaults to 16): Windows at a time.
+
+        Yields:
+            [`BatchFeature`] of NumPy arrays with **input_values** of shape `(windows, samples)` and, in seconds,
+            **window_weights**, **window_starts** and **window_ends** of shape `(windows,)`.
+        """
+        size = self.window_samples
+        with AudioReader(track, self.sampling_rate, sampling_rate) as reader:
+            windows = _check_windows(self.windows if windows is None else windows)
+            starts, weights = window_layout(reader.num_samples, size, windows)
+            for first in range(0, len(starts), batch_size):
+                chosen = slice(first, first + batch_size)
+                ends = np.minimum(starts[chosen] + size, reader.num_samples)
+                input_values = np.full((len(ends), size), self.padding_value, dtype=np.float32)
+                for window, start, end in zip(input_values, starts[chosen].tolist(), ends.tolist(), strict=True):
+                    window[: end - start] = reader.read(start, end)
+                yield BatchFeature(
+                    {
+                        "input_values": input_values,
+                        "window_weights": (weights[chosen] / self.sampling_rate).astype(np.float32),
+                        "window_starts": (starts[chosen] / self.sampling_rate).astype(np.float32),
+                        "window_ends": (ends / self.sampling_rate).astype(np.float32),
+                    }
+                )
+
 
 def window_layout(num_samples, size, windows):
     """

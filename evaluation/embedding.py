@@ -19,7 +19,6 @@ from accelerate import Accelerator
 from accelerate.data_loader import prepare_data_loader
 from accelerate.utils import broadcast, broadcast_object_list
 from datasets import Dataset
-from huggingface_hub import snapshot_download
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 from transformers import AutoProcessor, ClapModel, PreTrainedConfig
@@ -143,15 +142,6 @@ def load_encoder(folder: Path, windows: str | int | None = None) -> Encoder:
         settings["window_seconds"] = encoder.feature_extractor.window_seconds
         encoder.feature_extractor.windows = MusCALLFeatureExtractor(**settings).windows  # which checks it
     return encoder
-
-
-def resolve(model_name_or_path: str) -> Path:
-    """The folder of a checkpoint: itself, or the snapshot of a Hub repository."""
-    if Path(model_name_or_path).is_dir():
-        return Path(model_name_or_path)
-    if Path(model_name_or_path).exists() or model_name_or_path.count("/") != 1:
-        raise ValueError(f"{model_name_or_path}: expected the folder of a checkpoint, or the id of one on the Hub")
-    return Path(snapshot_download(model_name_or_path))
 
 
 def _collate_windows(feature_extractor, tracks: list[dict]) -> dict:

@@ -1,8 +1,10 @@
 # Copyright 2026 The MusCALL repository authors. Licensed under the Apache License, Version 2.0.
-"""SHA-256 of files and folders: what tells one checkpoint, corpus or model from another, wherever it lies."""
+"""Where a checkpoint lies, and SHA-256 of files and folders: what tells one checkpoint or corpus from another."""
 
 import hashlib
 from pathlib import Path
+
+from huggingface_hub import snapshot_download
 
 
 def hash_file(path: str | Path) -> str:
@@ -28,3 +30,12 @@ def hash_weights(folder: Path) -> str:
     if len(files) == 1:
         return hash_file(files[0])
     return hashlib.sha256("\n".join(f"{path.name} {hash_file(path)}" for path in files).encode()).hexdigest()
+
+
+def resolve(model_name_or_path: str) -> Path:
+    """The folder of a checkpoint: itself, or the snapshot of a Hub repository."""
+    if Path(model_name_or_path).is_dir():
+        return Path(model_name_or_path)
+    if Path(model_name_or_path).exists() or model_name_or_path.count("/") != 1:
+        raise ValueError(f"{model_name_or_path}: expected the folder of a checkpoint, or the id of one on the Hub")
+    return Path(snapshot_download(model_name_or_path))
