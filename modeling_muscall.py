@@ -254,7 +254,7 @@ class MusCALLPreTrainedModel(PreTrainedModel):
                 f"The checkpoint {pretrained_model_name_or_path} holds NaN or infinite values: {', '.join(broken)}"
             )
         for symptom in model.symptoms():
-            logger.warning(f"The checkpoint {pretrained_model_name_or_path} looks useless: {symptom}")
+            logger.warning(f"The checkpoint {pretrained_model_name_or_path} does not look usable: {symptom}")
         return (model, info) if output_loading_info else model
 
     def symptoms(self) -> list[str]:

@@ -37,6 +37,7 @@ COLUMNS = {
     "key": pa.string(),
 }
 FILTER_COLUMNS = [name for name in COLUMNS if name not in ("hash", "state", "weight")]
+LISTING = f"Columns: {', '.join(FILTER_COLUMNS)}. Example: bpm > 120 and genre = 'jazz'"
 # From here on an approximate index: an exact search of 100,000 windows of 512 takes 0.2 s on two cores, of a million
 # 1.5 s (benchmarks/search_latency.py).
 APPROXIMATE_FROM = 100_000
@@ -68,7 +69,7 @@ class Store:
             raise ValueError(f"there is no index at {uri}: make one with search.py index FOLDER --store {uri}")
         if is_local(uri) and not Path(uri, f"{TABLE}.lance").is_dir():
             raise ValueError(f"{uri} is no index: expected the folder that search.py index has written")
-        connection = lancedb.connect(str(uri))
+        connection = _connect(uri)
         if TABLE not in connection.list_tables().tables:
             raise ValueError(f"there is no index at {uri}: make one with search.py index FOLDER --store {uri}")
         table = connection.open_table(TABLE)
@@ -85,14 +86,17 @@ class Store:
         Raises:
             `ValueError`: if there is an index that another model made.
         """
-        connection = lancedb.connect(str(uri))
+        connection = _connect(uri)
         if TABLE in connection.list_tables().tables:
             store = cls.open(uri)
             store.check_model(model)
             return store
         metadata = {"muscall": json.dumps(model | {"format": FORMAT})}
         fields = [*COLUMNS.items(), ("vector", pa.list_(pa.float32(), model["dim"]))]
-        return cls(uri, connection.create_table(TABLE, schema=pa.schema(fields, metadata=metadata)))
+        try:
+            return cls(uri, connection.create_table(TABLE, schema=pa.schema(fields, metadata=metadata)))
+        except (OSError, RuntimeError) as error:
+            raise ValueError(f"{uri} cannot be written to: {error}") from error
 
     def check_model(self, model: dict):
         """
@@ -123,14 +127,24 @@ class Store:
     def rows(self, condition: str) -> pa.Table:
         return self.table.search().where(condition).select([*COLUMNS, "vector"]).to_arrow()
 
+    @contextmanager
+    def _writing(self):
+        try:
+            yield
+        except (OSError, RuntimeError) as error:  # what LanceDB raises, at whatever its storage says
+            reason = "its disk is full" if "No space left" in str(error) else str(error)
+            raise ValueError(f"{self.uri} cannot be written to, {reason}. What was written before stays") from error
+
     def add(self, rows: pa.Table):
-        self.table.add(rows)
+        with self._writing():
+            self.table.add(rows)
 
     def delete(self, states: list[tuple[str, str]]):
         """All rows of these tracks in these states."""
         for first in range(0, len(states), IN_LIST):
             names = ", ".join(literal(f"{state} {track}") for track, state in states[first : first + IN_LIST])
-            self.table.delete(f"state || ' ' || track IN ({names})")
+            with self._writing():
+                self.table.delete(f"state || ' ' || track IN ({names})")
 
     def copy_rows(self, tracks: list[dict]) -> list[pa.Table]:
         """
@@ -151,14 +165,16 @@ class Store:
 
     def tidy(self):
         """Joins small files, drops old versions, and brings an approximate index up to date."""
-        self.table.optimize(cleanup_older_than=timedelta(hours=1))
+        with self._writing():
+            self.table.optimize(cleanup_older_than=timedelta(hours=1))
 
     @property
     def is_approximate(self) -> bool:
         return any("vector" in index.columns for index in self.table.list_indices())
 
     def build_index(self):
-        self.table.create_index("vector", config=HnswSq(distance_type="dot"), replace=True)
+        with self._writing():
+            self.table.create_index("vector", config=HnswSq(distance_type="dot"), replace=True)
 
     def search(self, vector: np.ndarray, count: int, condition: str | None = None, exact: bool = False) -> list[dict]:
         """
@@ -177,7 +193,12 @@ class Store:
         query = query.bypass_vector_index() if exact else query.refine_factor(REFINE)
         if condition is not None:
             query = query.where(condition, prefilter=True)
-        rows = query.select([*COLUMNS, "_distance"]).to_arrow().to_pylist()
+        try:
+            rows = query.select([*COLUMNS, "_distance"]).to_arrow().to_pylist()
+        except (ValueError, RuntimeError) as error:
+            if condition is None:
+                raise
+            raise ValueError(f"the filter does not fit the columns: {error}. {LISTING}") from error
         for row in rows:
             row["score"] = 1 - row.pop("_distance")
         return rows
@@ -187,6 +208,11 @@ class Store:
         total = self.table.count_rows()
         offsets = np.unique(np.linspace(0, total - 1, min(count, total)).astype(int)).tolist()
         return vectors(self.table.take_offsets(offsets).select(["vector"]).to_arrow())
+
+
+def _connect(uri):
+    # Always what is there now: other processes write too.
+    return lancedb.connect(str(uri), read_consistency_interval=timedelta(0))
 
 
 def is_local(uri) -> bool:
@@ -242,18 +268,17 @@ def parse_filter(text: str) -> str:
     Raises:
         `ValueError`: if it is no condition, or on columns that there are not.
     """
-    listing = f"Columns: {', '.join(FILTER_COLUMNS)}. Example: bpm > 120 and genre = 'jazz'"
     try:
         condition = sqlglot.parse_one(text, read="postgres", into=sqlglot.exp.Condition)
     except sqlglot.errors.SqlglotError as error:
-        raise ValueError(f"the filter {text!r} is not understood. {listing}") from error
+        raise ValueError(f"the filter {text!r} is not understood. {LISTING}") from error
     texts = []
     for node in condition.walk():
         if isinstance(node, (sqlglot.exp.Query, sqlglot.exp.Anonymous)):
-            raise ValueError(f"the filter {text!r} is not a comparison of columns with values. {listing}")
+            raise ValueError(f"the filter {text!r} is not a comparison of columns with values. {LISTING}")
         if isinstance(node, sqlglot.exp.Column):
             if node.name not in FILTER_COLUMNS or node.table:
-                raise ValueError(f"the filter {text!r} names an unknown column, {node.sql()}. {listing}")
+                raise ValueError(f"the filter {text!r} names an unknown column, {node.sql()}. {LISTING}")
             if COLUMNS[node.name] == pa.string() and not isinstance(node.parent, (sqlglot.exp.Is, sqlglot.exp.Lower)):
                 texts.append(node)
         elif isinstance(node, sqlglot.exp.Literal) and node.is_string:
@@ -261,5 +286,5 @@ def parse_filter(text: str) -> str:
     for node in texts:
         node.replace(sqlglot.exp.Lower(this=node.copy()))
     if not isinstance(condition, (sqlglot.exp.Predicate, sqlglot.exp.Connector, sqlglot.exp.Not, sqlglot.exp.Paren)):
-        raise ValueError(f"the filter {text!r} is not a comparison of columns with values. {listing}")
-    return condition.sql(dialect="postgres")
+        raise ValueError(f"the filter {text!r} is not a comparison of columns with values. {LISTING}")
+    return condition.sql(dialect="postgres", comments=False)

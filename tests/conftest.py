@@ -4,6 +4,7 @@
 import json
 import os
 import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -85,3 +86,21 @@ def make_sentence_model(folder):
     modules = [Transformer(str(folder / "bert")), Pooling(16)]
     SentenceTransformer(modules=modules, device="cpu").save(str(folder / "sentence_model"))
     return folder / "sentence_model"
+
+
+def save_model(folder, seed=0):
+    """A checkpoint of the tiny model with random weights."""
+    import torch
+    import yaml
+    from transformers import CLIPTokenizer
+
+    from configuration_muscall import MusCALLConfig
+    from modeling_muscall import MusCALLModel
+    from processing_muscall import MusCALLFeatureExtractor, MusCALLProcessor
+
+    torch.manual_seed(seed)
+    model = MusCALLModel(MusCALLConfig(**yaml.safe_load(RECIPE)["model_config"]))
+    tokenizer = CLIPTokenizer.from_pretrained(Path(__file__).parents[1])
+    model.save_pretrained(folder)
+    MusCALLProcessor(MusCALLFeatureExtractor(sampling_rate=RATE, window_seconds=2), tokenizer).save_pretrained(folder)
+    return folder

@@ -13,15 +13,13 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-import yaml
 from accelerate.state import AcceleratorState
-from conftest import RATE, RECIPE, make_sentence_model
+from conftest import RATE, make_sentence_model, save_model
 from huggingface_hub import ModelCard
 from transformers import BertConfig, ClapConfig, ClapFeatureExtractor, ClapModel, ClapProcessor, CLIPTokenizer
 
 import eval as evaluation_program
 import evaluation.embedding
-from configuration_muscall import MusCALLConfig
 from evaluation.compare import differences, resample
 from evaluation.diagnostics import diagnose
 from evaluation.embedding import load_encoder
@@ -31,20 +29,11 @@ from evaluation.report import update_card, write_json
 from evaluation.retrieval import pool_metrics, retrieval_metrics
 from evaluation.zero_shot import abstention, choose_labels, label_embeds, tag_thresholds
 from modeling_muscall import MusCALLModel
-from processing_muscall import MusCALLFeatureExtractor, MusCALLProcessor, read_audio
+from processing_muscall import read_audio
 
 
 ROOT = Path(__file__).parents[1]
 LABELS = {"low": 130, "middle": 310, "high": 740}  # hertz
-
-
-def save_model(folder, seed=0):
-    torch.manual_seed(seed)
-    model = MusCALLModel(MusCALLConfig(**yaml.safe_load(RECIPE)["model_config"]))
-    tokenizer = CLIPTokenizer.from_pretrained(ROOT)
-    model.save_pretrained(folder)
-    MusCALLProcessor(MusCALLFeatureExtractor(sampling_rate=RATE, window_seconds=2), tokenizer).save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")

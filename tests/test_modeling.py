@@ -1,4 +1,6 @@
 import math
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -21,6 +23,7 @@ from transformers import (
     pipeline,
 )
 
+import modeling_muscall
 from configuration_muscall import MusCALLAudioConfig, MusCALLConfig
 from modeling_muscall import MusCALLAttentionPool, MusCALLAudioModel, MusCALLModel, contrastive_loss
 from processing_muscall import MusCALLFeatureExtractor, MusCALLProcessor
@@ -223,6 +226,39 @@ def test_embedding_does_not_depend_on_batch_or_order(model):
     )
 
 
+def test_many_windows_run_a_few_at_a_time_without_gradients(model, monkeypatch):
+    waves = build_waves(11).unflatten(0, (1, 11))
+    weights = torch.linspace(0, 1, 11)[None]
+    together = model.get_audio_features(waves, weights)
+    monkeypatch.setattr(modeling_muscall, "WINDOWS_AT_ONCE", 3)
+    sizes = []
+    handle = model.audio_model.register_forward_hook(lambda module, inputs, outputs: sizes.append(len(inputs[0])))
+    with torch.no_grad():
+        apart = model.get_audio_features(waves, weights)
+    handle.remove()
+    assert sizes == [3, 3, 3, 1]
+    torch.testing.assert_close(apart.pooler_output, together.pooler_output, atol=1e-5, rtol=0)
+    torch.testing.assert_close(apart.last_hidden_state, together.last_hidden_state, atol=1e-4, rtol=1e-4)
+
+
+def test_best_segments(model, checkpoint):
+    processor = AutoProcessor.from_pretrained(checkpoint, trust_remote_code=True)
+    wave = build_waves(3).flatten()[:40000].numpy()
+    segments = model.best_segments("calm piano", wave, processor, sampling_rate=16000, num_segments=9)
+    assert sorted((segment["start"], segment["end"]) for segment in segments) == [(0, 1), (1, 2), (1.5, 2.5)]
+    scores = [segment["score"] for segment in segments]
+    assert scores == sorted(scores, reverse=True)
+    inputs = processor(text="calm piano", audio=wave[-16000:], sampling_rate=16000, return_tensors="pt")
+    with torch.no_grad():
+        last = (model(**inputs).text_embeds * model(**inputs).audio_embeds).sum().item()
+    assert next(segment["score"] for segment in segments if segment["start"] == 1.5) == pytest.approx(last, abs=1e-5)
+    assert model.best_segments("calm piano", wave, processor, sampling_rate=16000) == segments[:1]
+    short = model.best_segments("calm piano", wave[:4000], processor, sampling_rate=16000)
+    assert [(segment["start"], segment["end"]) for segment in short] == [(0, 0.25)]
+    with pytest.raises(ValueError, match="one sentence"):
+        model.best_segments(["calm piano"], wave, processor, sampling_rate=16000)
+
+
 def test_weights_without_windows(model):
     with pytest.raises(ValueError, match="window_weights"):
         model.get_audio_features(build_waves(2), torch.ones(2, 1))
@@ -376,6 +412,57 @@ def test_checkpoint_with_a_missing_or_extra_tensor(checkpoint, tmp_path, change,
     save_file(state, tmp_path / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(ValueError, match=message):
         AutoModel.from_pretrained(tmp_path, trust_remote_code=True)
+
+
+@pytest.mark.parametrize("name", ["audio_projection.weight", "audio_model.blocks.0.conv1.norm.running_var"])
+def test_checkpoint_with_nan(checkpoint, tmp_path, name):
+    shutil.copytree(checkpoint, tmp_path, dirs_exist_ok=True)
+    state = load_file(checkpoint / "model.safetensors")
+    state[name].view(-1)[3] = float("nan")
+    save_file(state, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ValueError, match=f"NaN or infinite values: {re.escape(name)}"):
+        AutoModel.from_pretrained(tmp_path, trust_remote_code=True)
+
+
+def train_a_little(model):
+    """What training leaves: a few strong directions in the projections, and another logit scale."""
+    for projection in (model.audio_projection, model.text_projection):
+        projection.weight += 5 * torch.outer(projection.weight[:, 0], projection.weight[0])
+    model.logit_scale += 0.1
+
+
+def collapse(model):
+    """Every sentence ends in the same features, whatever its tokens."""
+    model.text_model.final_layer_norm.weight.zero_()
+    model.text_model.final_layer_norm.bias.fill_(0.3)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "symptoms"),
+    [
+        (lambda model: None, []),
+        (
+            lambda model: model.logit_scale.fill_(model.config.logit_scale_init_value),
+            ["logit scale is exactly"],
+        ),
+        (lambda model: model.audio_projection.weight.zero_(), ["`audio_projection` is zero"]),
+        (lambda model: model.text_projection.weight.normal_(), ["`text_projection` is zero, or noise"]),
+        (collapse, ["text tower has collapsed"]),
+    ],
+    ids=["none", "logit scale", "zero", "noise", "collapsed"],
+)
+def test_what_a_checkpoint_suffers_from_is_said_as_it_loads(tmp_path, caplog, spoil, symptoms):
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 64, "intermediate_size": 64, "num_attention_heads": 4, "num_hidden_layers": 2}
+    model = MusCALLModel(MusCALLConfig(text_config=sizes, projection_dim=64))
+    with torch.no_grad():
+        train_a_little(model)
+        spoil(model)
+    model.save_pretrained(tmp_path)
+    MusCALLModel.from_pretrained(tmp_path)
+    warnings = [record.getMessage() for record in caplog.records if "does not look usable" in record.getMessage()]
+    assert len(warnings) == len(symptoms)
+    assert all(symptom in warning for symptom, warning in zip(symptoms, warnings, strict=True))
 
 
 def test_from_text_pretrained(tmp_path):

@@ -98,6 +98,37 @@ def test_windows_hold_the_track_and_weigh_its_seconds(extractor):
     assert np.array_equal(alone["input_values"][0, 0], batch["input_values"][1, 0].numpy())
 
 
+@pytest.mark.parametrize("batch_size", [1, 3, 16])
+@pytest.mark.parametrize("seconds", [0.7, 2.0, 9.3, 14.0])
+def test_windows_come_a_few_at_a_time_as_all_at_once(extractor, tmp_path, seconds, batch_size):
+    path = write(tmp_path / "a.ogg", music(seconds, 44100, 2), 44100)
+    whole = extractor(path, return_window_starts=True)
+    parts = list(extractor.iter_windows(path, batch_size=batch_size))
+    assert [len(part["input_values"]) for part in parts[:-1]] == [batch_size] * (len(parts) - 1)
+    for key, name in (("input_values",) * 2, ("window_weights",) * 2, ("window_starts",) * 2):
+        assert np.array_equal(np.concatenate([part[key] for part in parts]), whole[name][0])
+    ends = np.concatenate([part["window_ends"] for part in parts])
+    starts = whole["window_starts"][0]
+    np.testing.assert_allclose(ends - starts, min(seconds, extractor.window_seconds), atol=1e-3)
+    assert ends[-1] == pytest.approx(seconds, abs=1e-3)
+
+
+@pytest.mark.parametrize("cut", [8, 7])  # seconds: where a window begins, and within one
+def test_a_track_and_its_halves_agree_on_the_windows_that_they_share(extractor, cut):
+    rate, seconds = extractor.sampling_rate, 15
+    track = music(seconds, rate)[:, 0]
+    whole = extractor(track, sampling_rate=rate, return_window_starts=True)
+    expected = dict(zip(whole["window_starts"][0], whole["input_values"][0], strict=True))
+    shared = 0
+    for half, offset in ((track[: cut * rate], 0), (track[cut * rate :], cut)):
+        windows = extractor(half, sampling_rate=rate, return_window_starts=True)
+        for start, window in zip(windows["window_starts"][0] + offset, windows["input_values"][0], strict=True):
+            if start in expected:
+                shared += 1
+                assert np.array_equal(window, expected[start])
+    assert shared == (8 if cut == 8 else 4)
+
+
 def test_every_form_of_the_same_audio_gives_the_same_windows(extractor, tmp_path):
     path = write(tmp_path / "a.wav", music(5, 44100, 2), 44100)
     array = soundfile.read(path, dtype="float32")[0].T  # (channels, samples)

@@ -1,0 +1,135 @@
+# Copyright 2026 The MusCALL repository authors. Licensed under the Apache License, Version 2.0.
+"""
+Latency of a query over 10,000, 100,000 and 1,000,000 windows: the index of search.py, exact and approximate, and a
+NumPy matrix product over the same vectors held in memory; and the time from a cold start to the first answer.
+
+    python benchmarks/search_latency.py --model runs/default [--sizes 10000 100000]
+"""
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+from library.model import Encoder  # noqa: E402
+from library.query import Library, recall  # noqa: E402
+from library.store import COLUMNS, Store  # noqa: E402
+
+
+NUM_QUERIES = 200
+WINDOWS_PER_TRACK = 10
+K = 10
+
+
+def make_vectors(count: int, dim: int, random) -> np.ndarray:
+    """Windows of tracks of styles: alike within a track, less so within a style, and all in one cone, as real ones."""
+    cone, styles = 0.7 * random.standard_normal(dim), 0.5 * random.standard_normal((300, dim))
+    tracks = count // WINDOWS_PER_TRACK
+    means = cone + styles[random.integers(300, size=tracks)] + 0.4 * random.standard_normal((tracks, dim))
+    embeds = np.repeat(means.astype(np.float32), WINDOWS_PER_TRACK, axis=0)
+    embeds += 0.25 * random.standard_normal(embeds.shape, dtype=np.float32)
+    return embeds / np.linalg.norm(embeds, axis=1, keepdims=True)
+
+
+def fill(store: Store, embeds: np.ndarray, first: int):
+    tracks = pa.array([f"/music/{(first + row) // WINDOWS_PER_TRACK}.mp3" for row in range(len(embeds))])
+    starts = (20 * (np.arange(len(embeds)) % WINDOWS_PER_TRACK)).astype(np.float32)
+    columns = {name: pa.nulls(len(embeds), kind) for name, kind in COLUMNS.items()}
+    columns |= {"track": tracks, "hash": tracks, "start": pa.array(starts), "end": pa.array(starts + 20)}
+    columns |= {"state": pa.array(["0 0 0"] * len(embeds))}
+    columns["vector"] = pa.FixedSizeListArray.from_arrays(pa.array(embeds.ravel()), embeds.shape[1])
+    store.add(pa.table(columns))
+
+
+def latency(function, queries) -> tuple[float, float]:
+    """Median and 99th percentile, in milliseconds."""
+    for query in queries[:5]:
+        function(query)
+    times = []
+    for query in queries:
+        begin = time.perf_counter()
+        function(query)
+        times.append(1000 * (time.perf_counter() - begin))
+    return np.percentile(times, 50), np.percentile(times, 99)
+
+
+def measure(count: int, description: dict, folder: Path):
+    random = np.random.default_rng(0)
+    embeds = make_vectors(count, description["dim"], random)
+    noise = random.standard_normal((NUM_QUERIES, embeds.shape[1]), dtype=np.float32)
+    queries = embeds[random.integers(count, size=NUM_QUERIES)] + 0.6 * noise / np.sqrt(embeds.shape[1])
+    queries = (queries / np.linalg.norm(queries, axis=1, keepdims=True)).astype(np.float32)
+    store = Store.open_or_create(folder / str(count), description)
+    begin = time.perf_counter()
+    for first in range(0, count, 100_000):
+        fill(store, embeds[first : first + 100_000], first)
+    print(f"\n{count} windows, written in {time.perf_counter() - begin:.1f} s")
+    library = Library(store.uri)
+    rows = []
+
+    def product(query):
+        scores = embeds @ query
+        best = np.argpartition(-scores, K)[:K]
+        return best[np.argsort(-scores[best])]
+
+    def search(query):
+        return library._best_tracks(query, None, K)
+
+    exact_queries = queries if count <= 100_000 else queries[:50]
+    rows.append(("NumPy matrix product, in memory", latency(product, queries), 1.0))
+    rows.append(("search.py, exact", latency(search, exact_queries), 1.0))
+    begin = time.perf_counter()
+    store.build_index()
+    seconds = time.perf_counter() - begin
+    found = recall(store, queries[:50])
+    rows.append((f"search.py, approximate (built in {seconds:.0f} s)", latency(search, queries), found))
+    reference = rows[0][1][0]
+    for name, (median, worst), found in rows:
+        print(
+            f"  {name:45} p50 {median:8.1f} ms  p99 {worst:8.1f} ms  {median / reference:6.1f}x  recall@10 {found:.3f}"
+        )
+
+
+def cold_start(model: str, store_uri: Path):
+    """A new process, from its start to its answer: what a person waits for; and a further sentence in the same one."""
+    program = [sys.executable, str(ROOT / "search.py"), "query", "--store", str(store_uri), "--model", model]
+    begin = time.perf_counter()
+    subprocess.run([*program, "calm solo piano at night"], check=True, capture_output=True)
+    print(f"\ncold start to the first answer: {time.perf_counter() - begin:.1f} s")
+    process = subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
+    times = []
+    for sentence in ("calm solo piano", "fast samba", "rock with guitar and drums"):
+        begin = time.perf_counter()
+        process.stdin.write(f"{sentence}\n")
+        process.stdin.flush()
+        while not process.stdout.readline().startswith(f"{K:3}  "):
+            pass
+        times.append(time.perf_counter() - begin)
+    process.stdin.close()
+    process.wait()
+    print(f"a further sentence, embedded and answered: {1000 * min(times[1:]):.0f} ms")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", required=True, help="a checkpoint, for its dimensions and the cold start")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
+    arguments = parser.parse_args()
+    description = Encoder.load(arguments.model).describe()
+    with tempfile.TemporaryDirectory() as folder:
+        for count in arguments.sizes:
+            measure(count, description, Path(folder))
+        cold_start(arguments.model, Path(folder, str(arguments.sizes[0])))
+
+
+if __name__ == "__main__":
+    main()
