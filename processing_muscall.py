@@ -528,6 +528,8 @@ class MusCALLProcessor(ProcessorMixin):
         if text is None and audio is None:
             raise ValueError("expected text, audio or both")
         audio_names = ("sampling_rate", "windows", "return_window_starts")
+        for name in ("images_kwargs", "videos_kwargs"):  # Sentence-Transformers passes them to every processor
+            kwargs.pop(name, None)
         common = kwargs.pop("common_kwargs", {})
         return_tensors = kwargs.pop("return_tensors", common.get("return_tensors"))
         nested_text, nested_audio = kwargs.pop("text_kwargs", {}), kwargs.pop("audio_kwargs", {})

@@ -46,6 +46,7 @@ from transformers.utils import logging
 from configuration_muscall import MusCALLAudioConfig, MusCALLConfig
 from corpus.build import build_corpus
 from evaluation.embedding import embed_corpus
+from evaluation.golden import write_golden
 from evaluation.retrieval import chance_metrics, retrieval_metrics
 from modeling_muscall import MAX_LOGIT_SCALE, MusCALLModel
 from processing_muscall import MusCALLFeatureExtractor, MusCALLProcessor
@@ -625,6 +626,7 @@ def main(command_line: list[str] | None = None):
         }
         (output_dir / "results.json").write_text(json.dumps(results, indent=2) + "\n")
         write_card(output_dir, results)
+        write_golden(output_dir)
         say(f"test R@10 {describe(metrics, chance)}")
         say(f"The model of step {state['best']['step']} is in {output_dir}")
         if args.push_to_hub:

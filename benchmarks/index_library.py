@@ -102,7 +102,8 @@ def main():
         print(
             f"{minutes} min: {arguments.tracks / report.seconds:.1f} tracks/s, "
             f"{60 * minutes * arguments.tracks / report.seconds:.0f} times real time; "
-            f"one part after the other {total / report.seconds:.2f}x as long: {shares}; nothing new: {again.seconds:.2f} s"
+            f"again, with nothing new: {again.seconds:.2f} s; "
+            f"one part after the other takes {total / report.seconds:.2f}x as long: {shares}"
         )
 
 

@@ -1,0 +1,94 @@
+# Copyright 2026 The MusCALL repository authors. Licensed under the Apache License, Version 2.0.
+"""
+Golden inputs and outputs beside the weights: what a checkpoint must give, wherever it is loaded.
+
+    python -m evaluation.golden runs/default        # a folder or a Hub id
+"""
+
+import io
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from transformers import AutoModel, AutoProcessor
+
+from training.hashing import resolve
+
+
+GOLDEN = "golden.safetensors"
+SENTENCES = ["calm solo piano at night", "a fast samba with brass and percussion", "loud distorted guitars", "strings"]
+RATE = 8000  # Hz; not the model's, so that resampling is checked too
+TOLERANCE = 1e-4  # of float32 on another machine
+COLLAPSED = 0.99  # mean cosine of unlike sentences
+
+
+def make_audio(seconds: float) -> bytes:
+    """A FLAC file of a falling scale over a beat, 8 bits a sample."""
+    time = np.arange(round(seconds * RATE)) / RATE
+    step = np.floor(2 * time) % 12
+    tone = sum(np.sin(2 * np.pi * overtone * 880 * 2 ** (-step / 12) * time) / overtone for overtone in (1, 2, 3))
+    beat = np.sin(2 * np.pi * 90 * time) * np.exp(-12 * (2 * time % 1))
+    buffer = io.BytesIO()
+    soundfile.write(buffer, 0.2 * tone + 0.4 * beat, RATE, format="FLAC", subtype="PCM_S8")
+    return buffer.getvalue()
+
+
+@torch.no_grad()
+def embed(folder: Path, audio: bytes, sentences: list[str]) -> dict[str, torch.Tensor]:
+    """As a user loads and calls the checkpoint, with the code that is in its folder."""
+    model = AutoModel.from_pretrained(folder, trust_remote_code=True, dtype=torch.float32)
+    processor = AutoProcessor.from_pretrained(folder, trust_remote_code=True)
+    outputs = model(**processor(text=sentences, audio=audio, return_tensors="pt"))
+    return {"audio_embeds": outputs.audio_embeds, "text_embeds": outputs.text_embeds}
+
+
+def write_golden(folder: Path):
+    """Embeds the golden inputs, one track of one window and a quarter and four sentences, and writes both."""
+    audio = make_audio(
+        1.25 * AutoProcessor.from_pretrained(folder, trust_remote_code=True).feature_extractor.window_seconds
+    )
+    tensors = embed(folder, audio, SENTENCES) | {"audio": torch.frombuffer(bytearray(audio), dtype=torch.uint8)}
+    save_file(tensors, folder / GOLDEN, metadata={"sentences": json.dumps(SENTENCES)})
+
+
+def check_golden(folder: Path) -> dict[str, float]:
+    """
+    Returns:
+        `dict[str, float]`: the largest difference of each kind of embedding.
+
+    Raises:
+        `ValueError`: if there are no golden outputs, they are not met, or all sentences are the same to the model.
+    """
+    if not (folder / GOLDEN).exists():
+        raise ValueError(f"{folder} has no {GOLDEN}: expected a checkpoint as train.py writes it")
+    with safe_open(folder / GOLDEN, "pt") as file:
+        expected = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, it cannot be iterated
+        sentences = json.loads(file.metadata()["sentences"])
+    embeds = embed(folder, expected.pop("audio").numpy().tobytes(), sentences)
+    differences = {name: (embeds[name] - expected[name]).abs().max().item() for name in expected}
+    for name, difference in differences.items():
+        if not difference <= TOLERANCE:
+            raise ValueError(
+                f"{folder} does not give its golden {name}: they differ by {difference:.1e}, expected at most "
+                f"{TOLERANCE:.0e}. Weights, code, processor or tokenizer are not those it was published with"
+            )
+    cosines = embeds["text_embeds"] @ embeds["text_embeds"].t()
+    mean = ((cosines.sum() - len(cosines)) / (len(cosines) * (len(cosines) - 1))).item()
+    if mean > COLLAPSED:
+        raise ValueError(f"{folder} gives unlike sentences nearly the same embedding, mean cosine {mean:.3f}")
+    return differences
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit("usage: python -m evaluation.golden FOLDER_OR_HUB_ID")
+    try:
+        result = check_golden(resolve(sys.argv[1]))
+    except ValueError as error:
+        sys.exit(f"error: {error}")
+    sys.stdout.write(", ".join(f"{name} as published to {value:.0e}" for name, value in result.items()) + "\n")

@@ -1,0 +1,136 @@
+# Copyright 2026 The MusCALL repository authors. Licensed under the Apache License, Version 2.0.
+"""One folder, and the libraries that open it: they all give the embeddings that the model gives."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import mteb
+import numpy as np
+import pytest
+import soundfile
+import torch
+from conftest import save_model
+from datasets import Dataset
+from mteb.abstasks.retrieval import AbsTaskRetrieval
+from mteb.abstasks.task_metadata import TaskMetadata
+from mteb.models import SentenceTransformerEncoderWrapper
+from sentence_transformers import SentenceTransformer
+from transformers import AutoModel, AutoProcessor
+
+from processing_muscall import read_audio
+
+
+PRODUCED = sorted((Path(__file__).parents[1] / "corpus" / "produced").glob("*.opus"))
+SENTENCES = ["calm solo piano at night", "fast samba", "a long sentence about rock with guitars, bass and drums"]
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    return save_model(tmp_path_factory.mktemp("checkpoint") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def tracks(tmp_path_factory):
+    """Real music of three lengths, rates and numbers of channels, in three formats."""
+    folder, paths = tmp_path_factory.mktemp("tracks"), []
+    kinds = ((48000, 9, "wav"), (24000, 3.3, "ogg"), (16000, 1, "flac"))
+    for source, (rate, seconds, suffix) in zip(PRODUCED[:30:10], kinds, strict=True):
+        mono = read_audio(source, rate, duration=seconds)
+        paths.append(str(folder / f"track {len(paths)}.{suffix}"))
+        soundfile.write(paths[-1], np.stack([mono, 0.5 * mono], axis=1) if suffix == "wav" else mono, rate)
+    return paths
+
+
+@pytest.fixture(scope="module")
+def expected(checkpoint, tracks):
+    """The embeddings of the sentences and of the whole tracks, as AutoModel and AutoProcessor give them."""
+    model = AutoModel.from_pretrained(checkpoint, trust_remote_code=True)
+    processor = AutoProcessor.from_pretrained(checkpoint, trust_remote_code=True)
+    with torch.no_grad():
+        outputs = model(**processor(text=SENTENCES, audio=tracks, return_tensors="pt"))
+    return outputs.text_embeds.numpy(), outputs.audio_embeds.numpy()
+
+
+@pytest.fixture(scope="module")
+def sentence_transformer(checkpoint):
+    return SentenceTransformer(str(checkpoint), trust_remote_code=True, device="cpu")
+
+
+def as_dict(path):
+    samples, rate = soundfile.read(path, dtype="float32")
+    return {"array": samples.T, "sampling_rate": rate}
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_sentence_transformers(sentence_transformer, expected, tracks, batch_size):
+    text = sentence_transformer.encode(SENTENCES, batch_size=batch_size)
+    audio = sentence_transformer.encode(tracks, batch_size=batch_size)
+    np.testing.assert_allclose(text, expected[0], atol=1e-5)
+    np.testing.assert_allclose(audio, expected[1], atol=1e-5)
+    similarity = sentence_transformer.similarity(text, audio).numpy()
+    np.testing.assert_allclose(similarity, expected[0] @ expected[1].T, atol=1e-5)
+
+
+def test_sentence_transformers_takes_arrays_and_names_of_modalities(sentence_transformer, expected, tracks):
+    arrays = sentence_transformer.encode([as_dict(path) for path in tracks], batch_size=1)
+    np.testing.assert_allclose(arrays, expected[1], atol=1e-5)
+    named = sentence_transformer.encode([{"audio": path} for path in tracks])
+    np.testing.assert_allclose(named, expected[1], atol=1e-5)
+
+
+class LocalRetrieval(AbsTaskRetrieval):
+    """Three tracks and a sentence about each, in memory."""
+
+    audio, relevant = None, {f"s{number}": {f"t{number}": 1} for number in range(3)}
+
+    def load_data(self, **kwargs):
+        texts = Dataset.from_list([{"id": f"s{number}", "text": text} for number, text in enumerate(SENTENCES)])
+        tracks = Dataset.from_list([{"id": f"t{number}", "audio": audio} for number, audio in enumerate(self.audio)])
+        relevant = self.relevant
+        if self.metadata.category == "a2t":
+            texts, tracks, relevant = tracks, texts, {f"t{number}": {f"s{number}": 1} for number in range(3)}
+        split = {"queries": texts, "corpus": tracks, "relevant_docs": relevant, "top_ranked": None}
+        self.dataset, self.data_loaded = {"default": {"test": split}}, True
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("category", ["t2a", "a2t"])
+def test_mteb(sentence_transformer, expected, tracks, category):
+    metadata = {"name": f"Local{category.upper()}Retrieval", "description": "Three tracks.", "reference": None}
+    metadata |= {"dataset": {"path": "local", "revision": "1"}, "type": "Any2AnyRetrieval", "category": category}
+    metadata |= {"modalities": ["audio", "text"], "eval_splits": ["test"], "eval_langs": ["eng-Latn"]}
+    metadata |= {"main_score": "recall_at_1"}
+    name = metadata["name"]
+    task = type(name, (LocalRetrieval,), {"metadata": TaskMetadata(**metadata)})()
+    task.audio = [{"array": read_audio(path, 16000), "sampling_rate": 16000} for path in tracks]
+    model = SentenceTransformerEncoderWrapper(sentence_transformer)
+    model.mteb_model_meta.modalities = ["text", "audio"]  # mteb reads them from the Hub alone
+    result = mteb.evaluate(model, task, cache=None, encode_kwargs={"batch_size": 2})
+    scores = result[0].scores["test"][0]
+    similarity = expected[0] @ expected[1].T
+    similarity = similarity if category == "t2a" else similarity.T
+    ranks = (similarity >= similarity.diagonal()[:, None]).sum(1)
+    assert scores["recall_at_1"] == pytest.approx((ranks == 1).mean(), abs=1e-4)
+    assert scores["mrr_at_3"] == pytest.approx((1 / ranks).mean(), abs=1e-4)
+
+
+@pytest.mark.slow
+def test_sentence_transformers_in_a_fresh_process(checkpoint, tracks, expected, tmp_path):
+    code = (
+        "import sys, numpy; from sentence_transformers import SentenceTransformer\n"
+        "model = SentenceTransformer(sys.argv[1], trust_remote_code=True, device='cpu')\n"
+        "model.save('saved')\n"
+        "for model in (model, SentenceTransformer('saved', trust_remote_code=True, device='cpu')):\n"
+        "    text, audio = model.encode(sys.argv[5:]), model.encode(sys.argv[2:5])\n"
+        '    numpy.savez(f\'{len(list(__import__("pathlib").Path().glob("*.npz")))}.npz\', text=text, audio=audio)\n'
+    )
+    environment = {"PATH": os.environ["PATH"], "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "home")}
+    command = [sys.executable, "-c", code, str(checkpoint), *tracks, *SENTENCES]
+    result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    for number in range(2):
+        embeds = np.load(tmp_path / f"{number}.npz")
+        np.testing.assert_allclose(embeds["text"], expected[0], atol=1e-5)
+        np.testing.assert_allclose(embeds["audio"], expected[1], atol=1e-5)
