@@ -35,8 +35,8 @@ class Encoder:
     def load(cls, model_name_or_path: str) -> "Encoder":
         """From a folder or a Hub id, with the code of this checkout."""
         folder = resolve(model_name_or_path)
-        if not (folder / "config.json").exists():
-            raise ValueError(f"{folder} holds no checkpoint: name one with --model, for instance runs/default")
+        if not any(folder.glob("model*.safetensors")):
+            raise ValueError(f"{folder} holds no weights: name a checkpoint with --model, for instance runs/default")
         model = MusCALLModel.from_pretrained(folder, dtype=torch.float32)
         tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
         return cls(folder, model, MusCALLProcessor(MusCALLFeatureExtractor.from_pretrained(folder), tokenizer))

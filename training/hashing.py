@@ -2,6 +2,7 @@
 """Where a checkpoint lies, and SHA-256 of files and folders: what tells one checkpoint or corpus from another."""
 
 import hashlib
+import re
 from pathlib import Path
 
 from huggingface_hub import snapshot_download
@@ -24,9 +25,9 @@ def hash_folder(folder: Path) -> str:
 
 def hash_weights(folder: Path) -> str:
     """Of a checkpoint's weights: that of `model.safetensors`, or of the names and hashes of all shards."""
-    files = sorted(folder.glob("*.safetensors")) or sorted(folder.glob("pytorch_model*.bin"))
+    files = sorted(folder.glob("model*.safetensors")) or sorted(folder.glob("pytorch_model*.bin"))
     if not files:
-        raise ValueError(f"{folder} holds no weights: expected *.safetensors or pytorch_model*.bin")
+        raise ValueError(f"{folder} holds no weights: expected model*.safetensors or pytorch_model*.bin")
     if len(files) == 1:
         return hash_file(files[0])
     return hashlib.sha256("\n".join(f"{path.name} {hash_file(path)}" for path in files).encode()).hexdigest()
@@ -36,6 +37,6 @@ def resolve(model_name_or_path: str) -> Path:
     """The folder of a checkpoint: itself, or the snapshot of a Hub repository."""
     if Path(model_name_or_path).is_dir():
         return Path(model_name_or_path)
-    if Path(model_name_or_path).exists() or model_name_or_path.count("/") != 1:
+    if Path(model_name_or_path).exists() or not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", model_name_or_path):
         raise ValueError(f"{model_name_or_path}: expected the folder of a checkpoint, or the id of one on the Hub")
     return Path(snapshot_download(model_name_or_path))
