@@ -6,6 +6,7 @@ Finds music in one's own library by a sentence, by audio, by both.
     python search.py query "calm solo piano at night"
     python search.py query "like this but with strings" --audio song.mp3 --without "drums" --filter "bpm > 120"
     python search.py query                                    # a sentence a line, answered at once
+    python search.py forget ~/Music/old                       # a folder that is gone
     accelerate launch --num_processes 4 search.py index ...   # sooner; torchrun without a GPU
 """
 
@@ -44,6 +45,8 @@ def parse_arguments(args=None) -> argparse.Namespace:
     index.add_argument(
         "--ray_workers", type=int, help="embed with so many workers of a Ray cluster, or of a local one without any"
     )
+    forget = commands.add_parser("forget", help="take a folder out of the index, for instance one that is gone")
+    forget.add_argument("folder", type=Path)
     query = commands.add_parser("query", help="search the index")
     query.add_argument("text", nargs="?", help="a sentence; without any request: one a line from standard input")
     query.add_argument("--audio", help="an audio file to sound like")
@@ -53,7 +56,7 @@ def parse_arguments(args=None) -> argparse.Namespace:
     query.add_argument("--k", type=int, default=10, help="how many tracks (default: 10)")
     query.add_argument("--json", action="store_true", help="print JSON")
     query.add_argument("--model", help="where the model of the index is now, if it was moved")
-    for command in (index, query):
+    for command in (index, forget, query):
         command.add_argument(
             "--store",
             default=str(DEFAULT_STORE),
@@ -107,6 +110,15 @@ def approximate(store: Store, encoder):
     print(f"took {seconds:.0f} s; recall@10 against exact search: {by_text:.3f} by text, {by_audio:.3f} by audio")
 
 
+def run_forget(arguments: argparse.Namespace):
+    from library.indexing import forget
+    from library.store import lock
+
+    store = Store.open(arguments.store)
+    with lock(arguments.store):
+        print(f"{forget(store, arguments.folder)} tracks taken out of {arguments.store}")
+
+
 def run_query(arguments: argparse.Namespace):
     library = Library(arguments.store, arguments.model)
     wishes = {"audio": arguments.audio, "like": arguments.like, "without": arguments.without}
@@ -155,7 +167,7 @@ if __name__ == "__main__":
     try:
         arguments = parse_arguments()
         disable_progress_bar()  # of loading weights
-        run_index(arguments) if arguments.command == "index" else run_query(arguments)
+        {"index": run_index, "forget": run_forget, "query": run_query}[arguments.command](arguments)
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:

@@ -158,6 +158,16 @@ def finish(store: Store, plan: Plan, outcomes: list[tuple[str, str, str]]) -> Re
     )
 
 
+def forget(store: Store, folder: Path) -> int:
+    """Takes a folder out of the index, whether it is still there or not; returns how many tracks that were."""
+    below = {
+        track: states for track, states in store.tracks().items() if Path(track).is_relative_to(folder.absolute())
+    }
+    store.delete([(track, state) for track, states in below.items() for state in states])
+    store.tidy()
+    return len(below)
+
+
 class Embedder:
     """
     Files to rows of the index. Threads read ahead while the model runs.

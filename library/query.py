@@ -112,21 +112,26 @@ class Library:
             best: dict[str, dict] = {}
             for row in rows:
                 hit = best.setdefault(row["hash"], row)
-                hit.setdefault("copies", set()).add(row["track"])
+                hit.setdefault("states", {})[row["track"]] = row["state"]
             if len(best) >= k or len(rows) < count:
                 break
             count *= 4
         return [self._answer(hit) for hit in list(best.values())[:k]]
 
     def _answer(self, hit: dict) -> dict:
-        names = ("track", "score", "start", "end", "duration", *TAG_NAMES)
-        answer = {name: hit[name] for name in names}
-        answer["copies"] = sorted(hit["copies"] - {hit["track"]})
-        try:
-            answer["file"] = "there" if file_state(Path(hit["track"])) == hit["state"] else "changed"
-        except OSError:
-            answer["file"] = "missing"
-        return answer
+        names = ("score", "start", "end", "duration", *TAG_NAMES)
+        files = {track: _file(track, state) for track, state in sorted(hit["states"].items())}
+        track = min(files, key=lambda track: ("there", "changed", "missing").index(files[track]))
+        copies = [other for other in files if other != track]
+        return {"track": track, **{name: hit[name] for name in names}, "copies": copies, "file": files[track]}
+
+
+def _file(track: str, state: str) -> str:
+    """What has become of a file since it was indexed."""
+    try:
+        return "there" if file_state(Path(track)) == state else "changed"
+    except OSError:
+        return "missing"
 
 
 def recall(store: Store, queries: np.ndarray, k: int = 10) -> float:

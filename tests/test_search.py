@@ -156,6 +156,19 @@ def test_index_follows_the_folder_and_embeds_each_content_once(index, music, tmp
     assert "5 tracks (1 deleted)" in index(music)[1]
 
 
+def test_a_folder_that_is_gone_is_forgotten_only_when_asked(index, music, tmp_path, capfd):
+    store, _ = index(music)
+    new = music.rename(tmp_path / "new place")
+    store, output = index(new)
+    assert "10 tracks (5 new)" in output
+    answers = Library(store.uri).search("music")
+    assert [answer["file"] for answer in answers] == ["there"] * 5  # not the copies that are gone
+    assert all(Path(answer["track"]).is_relative_to(new) for answer in answers)
+    search.run_forget(search.parse_arguments(["forget", str(music), "--store", str(store.uri)]))
+    assert "5 tracks taken out" in capfd.readouterr().out
+    assert set(store.tracks()) == set(map(str, find_audio(new)))
+
+
 def test_an_empty_folder_is_taken_for_a_missing_disk(index, music):
     before = content(index(music)[0])
     music.rename(music.with_name("away"))
