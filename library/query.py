@@ -64,9 +64,9 @@ class Library:
             k (`int`, *optional*, defaults to 10): How many tracks.
 
         Returns:
-            `list[dict]`: best first: `track` (its path), `score` (the cosine similarity of the query and the best
-            window), `start` and `end` of that window and `duration` in seconds, the tags, `copies` (paths of the same
-            file), and `file`: `"there"`, `"changed"` or `"missing"` since it was indexed.
+            `list[dict]`: best first: `track` (its path), `hash` (of the file), `score` (the cosine similarity of the
+            query and the best window), `start` and `end` of that window and `duration` in seconds, the tags, `copies`
+            (paths of the same file), and `file`: `"there"`, `"changed"` or `"missing"` since it was indexed.
 
         Raises:
             `ValueError`: if nothing is asked for, or what is asked for is not to be understood or not there.
@@ -119,7 +119,7 @@ class Library:
         return [self._answer(hit) for hit in list(best.values())[:k]]
 
     def _answer(self, hit: dict) -> dict:
-        names = ("score", "start", "end", "duration", *TAG_NAMES)
+        names = ("hash", "score", "start", "end", "duration", *TAG_NAMES)
         files = {track: _file(track, state) for track, state in sorted(hit["states"].items())}
         track = min(files, key=lambda track: ("there", "changed", "missing").index(files[track]))
         copies = [other for other in files if other != track]
