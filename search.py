@@ -75,7 +75,7 @@ def run_index(arguments: argparse.Namespace):
     encoder = Encoder.load(arguments.model)
     encoder.model.to(accelerator.device)
     with lock(arguments.store) if accelerator.is_main_process else nullcontext():
-        if arguments.ray_workers:
+        if arguments.ray_workers is not None:
             from library.ray_indexing import update_index_with_ray
 
             report = update_index_with_ray(arguments.store, arguments.folders, encoder, arguments.ray_workers)

@@ -6,6 +6,7 @@ import queue
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -123,8 +124,9 @@ def update_index(store_uri, folders: list[Path], embedder, accelerator: Accelera
     plan, store = shared[0], Store.open(store_uri)
     share = plan.todo[accelerator.process_index :: accelerator.num_processes]
     outcomes = []
-    with tqdm(total=len(share), unit=" tracks", disable=not accelerator.is_main_process or not share) as bar:
-        for outcome in embedder.write(store, share, plan.hashes()):
+    bar = tqdm(total=len(share), unit=" tracks", disable=not accelerator.is_main_process or not share)
+    with bar, closing(embedder.write(store, share, plan.hashes())) as written:
+        for outcome in written:
             outcomes.append(outcome)
             bar.update()
     outcomes = gather_object(outcomes)
@@ -178,6 +180,8 @@ class Embedder:
     """
 
     def __init__(self, encoder: Encoder, num_threads: int = 2):
+        if num_threads < 1:
+            raise ValueError(f"the number of threads is positive, got {num_threads}")
         self.encoder, self.num_threads = encoder, num_threads
 
     def write(self, store: Store, paths: list[str], known: set[str]) -> Iterator[tuple[str, str, str]]:
@@ -216,9 +220,13 @@ class Embedder:
         for first in range(0, len(copies), FLUSH_TRACKS):
             batch = copies[first : first + FLUSH_TRACKS]
             tables += store.copy_rows(batch)
+            copied = {rows.column("track")[0].as_py() for rows in tables}
             flush()
             for facts in batch:
-                yield facts["track"], facts["hash"], reasons.get(facts["hash"], "")
+                reason = (
+                    "" if facts["track"] in copied else reasons.get(facts["hash"], "its copy is gone: index again")
+                )
+                yield facts["track"], facts["hash"], reason
 
     def embed(self, paths: list[str], known: set[str]) -> Iterator[tuple[dict, pa.Table | None, str]]:
         """
@@ -303,6 +311,8 @@ class ReadAhead:
             facts |= read_tags(Path(path))
             if self._claim(facts["hash"]):
                 for batch in self.feature_extractor.iter_windows(path, windows="all", batch_size=CHUNK):
+                    if self.stop.is_set():
+                        return
                     self._put((facts, batch, ""))
             if file_state(Path(path)) != facts["state"]:
                 raise ValueError("it changed while it was read: index again")

@@ -64,6 +64,8 @@ def update_index_with_ray(store_uri, folders: list[Path], encoder: Encoder, num_
     Args:
         num_workers (`int`): How many workers embed, each with one core, or one GPU where the cluster has some.
     """
+    if num_workers < 1:
+        raise ValueError(f"the number of Ray workers is positive, got {num_workers}")
     begin = time.perf_counter()
     store = Store.open_or_create(store_uri, encoder.describe())
     plan, outcomes = make_plan(store, folders), []
