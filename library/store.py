@@ -198,7 +198,8 @@ class Store:
         except (ValueError, RuntimeError) as error:
             if condition is None:
                 raise
-            raise ValueError(f"the filter does not fit the columns: {error}. {LISTING}") from error
+            reason = str(error).split(", /")[0]  # then comes a path in LanceDB's own source
+            raise ValueError(f"the filter does not fit the columns: {reason}. {LISTING}") from error
         for row in rows:
             row["score"] = 1 - row.pop("_distance")
         return rows

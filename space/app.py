@@ -301,7 +301,7 @@ class Demo:
             for component in (results, places):
                 clicked = component.click(self.neighbours, **refined, api_visibility="private")
                 clicked.then(None, js=SHOW_RESULTS, **quiet)
-            audio.change(self.tags, audio, tags, api_visibility="private")
+            audio.change(self.tags, audio, tags, **quiet)
         return page
 
 
