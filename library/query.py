@@ -13,6 +13,7 @@ from library.store import Store, literal, parse_filter, vectors
 
 
 SAMPLE = 2000  # windows that the spread of scores is measured on
+DEPTH = 8  # windows looked at for each track asked for: a track may have many among the best
 WITHOUT = 0.5  # of the weight of what is looked for
 
 
@@ -73,16 +74,15 @@ class Library:
         """
         if k < 1:
             raise ValueError(f"the number of tracks is positive, got {k}")
-        conditions = [] if where is None else [f"({parse_filter(where)})"]
-        wishes = []
+        condition = None if where is None else parse_filter(where)
+        wishes, without_hash = [], None
         if text is not None:
             wishes.append((1, self._embed_text(text)))
         if audio is not None:
             wishes.append((1, self.encoder.embed_track(audio)))
         if like is not None:
-            embedding, digest = self._embedding_of(like)
+            embedding, without_hash = self._embedding_of(like)
             wishes.append((1, embedding))
-            conditions.append(f"hash != {literal(digest)}")
         if not wishes:
             raise ValueError("ask for something: a sentence, audio, or a track to sound like")
         if without is not None:
@@ -92,7 +92,7 @@ class Library:
             spread = [(self._sample @ wish).std() + 1e-6 for _, wish in wishes]
             vector = sum(weight / std * wish for (weight, wish), std in zip(wishes, spread, strict=True))
             vector = vector / np.linalg.norm(vector)
-        return self._best_tracks(vector.astype(np.float32), " AND ".join(conditions) or None, k)
+        return self._best_tracks(vector.astype(np.float32), condition, k, without_hash)
 
     def _embed_text(self, text: str) -> np.ndarray:
         return self.encoder.embed_texts([text])[0]
@@ -105,12 +105,16 @@ class Library:
         total = rows.column("weight").to_numpy() @ vectors(rows)
         return total / np.linalg.norm(total), rows.column("hash")[0].as_py()
 
-    def _best_tracks(self, vector: np.ndarray, condition: str | None, k: int) -> list[dict]:
-        count = 8 * k  # a track may have many windows among the best
+    def _best_tracks(
+        self, vector: np.ndarray, condition: str | None, k: int, without_hash: str | None = None
+    ) -> list[dict]:
+        count = DEPTH * (k + 1)
         while True:
             rows = self.store.search(vector, count, condition)
             best: dict[str, dict] = {}
             for row in rows:
+                if row["hash"] == without_hash:
+                    continue
                 hit = best.setdefault(row["hash"], row)
                 hit.setdefault("states", {})[row["track"]] = row["state"]
             if len(best) >= k or len(rows) < count:
@@ -139,7 +143,8 @@ def recall(store: Store, queries: np.ndarray, k: int = 10) -> float:
     found = 0
     for query in queries:
         exact, approximate = (
-            {(row["track"], row["start"]) for row in store.search(query, k, exact=exact)} for exact in (True, False)
+            {(row["track"], row["start"]) for row in store.search(query, DEPTH * k, exact=exact)[:k]}
+            for exact in (True, False)
         )
         found += len(exact & approximate) / len(exact)
     return found / len(queries)

@@ -184,12 +184,15 @@ class Store:
             vector (`np.ndarray` of shape `(dim,)`): The query.
             count (`int`): How many.
             condition (`str`, *optional*): A condition on columns, in SQL.
-            exact (`bool`, *optional*, defaults to `False`): Whether to compare all windows also beside an index.
+            exact (`bool`, *optional*, defaults to `False`):
+                Whether to compare all windows also beside an approximate index, as with a condition is always done.
 
         Returns:
             `list[dict]`: the columns of each row and `score`, best first.
         """
         query = self.table.search(vector, vector_column_name="vector").distance_type("dot").limit(count)
+        # An approximate index walks past rows that do not meet a condition, and may come back with too few.
+        exact = exact or condition is not None
         query = query.bypass_vector_index() if exact else query.refine_factor(REFINE)
         if condition is not None:
             query = query.where(condition, prefilter=True)
