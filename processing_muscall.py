@@ -3,6 +3,7 @@
 
 import io
 import math
+import re
 from collections.abc import Mapping
 from contextlib import contextmanager
 from numbers import Real
@@ -25,6 +26,8 @@ BLOCK = 2**19  # samples decoded and resampled at once
 # soxr HQ for every rate: aliases below -130 dB, flat to 0.01 dB up to 0.9 Nyquist, 4-10 ms for 20 s. torchaudio's
 # Kaiser kernel is as clean but 2-20 times slower, and takes 100 s where the rates are coprime (44,101 Hz).
 CONTEXT = 512  # samples of the slower rate on either side of a block; the filter reaches less than 256
+# What a sentence does not end with: Sentence-Transformers takes a path that it does not know, or not find, for one.
+FILE_NAME = re.compile(r"\.(aac|aiff?|flac|m4[abp]|mp[34]|oga|ogg|opus|wav|wma)\s*$", re.IGNORECASE)
 # Arguments that transformers' calling conventions pass to tokenizer and feature extractor alike.
 TOKENIZER_KWARGS = {"padding", "truncation", "max_length", "pad_to_multiple_of", "return_attention_mask"}
 
@@ -546,6 +549,11 @@ class MusCALLProcessor(ProcessorMixin):
                 raise ValueError("text is an empty list: expected at least one caption")
             if empty := [index for index, caption in enumerate(texts) if not caption.strip()]:
                 raise ValueError(f"text[{empty[0]}] is empty: expected words that describe music")
+            if named := [index for index, caption in enumerate(texts) if FILE_NAME.search(caption)]:
+                raise ValueError(
+                    f"text[{named[0]}] is {texts[named[0]]!r}, the name of an audio file: expected words that "
+                    'describe music; pass files as audio (with Sentence-Transformers {"audio": path}), if they exist'
+                )
             inputs |= self.tokenizer(list(texts), **text_kwargs)
         if audio is not None:
             inputs |= self.feature_extractor(audio, **audio_kwargs)
