@@ -17,7 +17,7 @@ from mteb.abstasks.retrieval import AbsTaskRetrieval
 from mteb.abstasks.task_metadata import TaskMetadata
 from mteb.models import SentenceTransformerEncoderWrapper
 from sentence_transformers import SentenceTransformer
-from transformers import AutoModel, AutoProcessor
+from transformers import AutoModel, AutoProcessor, pipeline
 
 from processing_muscall import read_audio
 
@@ -76,8 +76,49 @@ def test_sentence_transformers(sentence_transformer, expected, tracks, batch_siz
 def test_sentence_transformers_takes_arrays_and_names_of_modalities(sentence_transformer, expected, tracks):
     arrays = sentence_transformer.encode([as_dict(path) for path in tracks], batch_size=1)
     np.testing.assert_allclose(arrays, expected[1], atol=1e-5)
-    named = sentence_transformer.encode([{"audio": path} for path in tracks])
-    np.testing.assert_allclose(named, expected[1], atol=1e-5)
+    for batch_size in (1, 3):
+        for sources in (tracks, [Path(path).read_bytes() for path in tracks]):
+            named = sentence_transformer.encode([{"audio": source} for source in sources], batch_size=batch_size)
+            np.testing.assert_allclose(named, expected[1], atol=1e-5)
+
+
+def test_sentence_transformers_refuses_what_it_would_get_wrong(sentence_transformer, tracks):
+    with pytest.raises(ValueError, match="mixes audio with different sampling rates"):
+        sentence_transformer.encode([as_dict(path) for path in tracks])
+    with pytest.raises(ValueError, match="needs the sampling rate"):
+        sentence_transformer.encode([as_dict(tracks[0])["array"]])
+    # A suffix that Sentence-Transformers does not know, and a file that is not there: both reach us as sentences.
+    for name in (str(PRODUCED[0]), "no such song.MP3"):
+        with pytest.raises(ValueError, match=r"the name of an audio file.*\{\"audio\": path\}"):
+            sentence_transformer.encode(["calm solo piano", name])
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_zero_shot_pipeline(checkpoint, expected, tracks, batch_size):
+    """Whole tracks, the windows of shorter ones padded by the pipeline; what it returns is a softmax."""
+    classify = pipeline("zero-shot-audio-classification", model=str(checkpoint), trust_remote_code=True, device="cpu")
+    rate = classify.feature_extractor.sampling_rate
+    scale = classify.model.scale_similarity(torch.ones(())).item()
+    answers = classify(
+        [read_audio(path, rate) for path in tracks],
+        candidate_labels=["fast", "slow", "jazz"],
+        hypothesis_template="A {} track",
+        batch_size=batch_size,
+    )
+    text = classify.tokenizer(["A fast track", "A slow track", "A jazz track"], padding=True, return_tensors="pt")
+    with torch.no_grad():
+        text_embeds = classify.model.get_text_features(**text).pooler_output
+    probabilities = (scale * torch.tensor(expected[1]) @ text_embeds.T).softmax(1)
+    for answer, row in zip(answers, probabilities.tolist(), strict=True):
+        scores = {entry["label"]: entry["score"] for entry in answer}
+        assert scores == pytest.approx(dict(zip(("fast", "slow", "jazz"), row, strict=True)), abs=1e-5)
+
+
+def test_feature_extraction_pipeline_does_not_fit(checkpoint):
+    """It passes text alone, and returns the tokens' states: there is no place in it for an embedding of audio."""
+    extract = pipeline("feature-extraction", model=str(checkpoint), trust_remote_code=True, device="cpu")
+    with pytest.raises(TypeError, match="input_values"):
+        extract("calm solo piano")
 
 
 class LocalRetrieval(AbsTaskRetrieval):
@@ -106,7 +147,8 @@ def test_mteb(sentence_transformer, expected, tracks, category):
     task = type(name, (LocalRetrieval,), {"metadata": TaskMetadata(**metadata)})()
     task.audio = [{"array": read_audio(path, 16000), "sampling_rate": 16000} for path in tracks]
     model = SentenceTransformerEncoderWrapper(sentence_transformer)
-    model.mteb_model_meta.modalities = ["text", "audio"]  # mteb reads them from the Hub alone
+    # mteb reads the modalities from the Hub alone.
+    model.mteb_model_meta = model.mteb_model_meta.model_copy(update={"modalities": ["text", "audio"]})
     result = mteb.evaluate(model, task, cache=None, encode_kwargs={"batch_size": 2})
     scores = result[0].scores["test"][0]
     similarity = expected[0] @ expected[1].T
