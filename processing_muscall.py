@@ -240,8 +240,8 @@ def _open_file(source, name):
             if is_torchcodec_usable("audio"):
                 return None
             raise ValueError(
-                f"{name} cannot be decoded: it is damaged, or not one of WAV, FLAC, OGG, Opus, MP3 and AIFF; for other "
-                "formats install torchcodec and FFmpeg, or convert it"
+                f"{name} cannot be decoded: it is damaged, or not one of WAV, FLAC, OGG, Opus, MP3 and AIFF; for "
+                "other formats install torchcodec and FFmpeg, or convert it"
             ) from error
         tag = _missing_length_tag(stream, file.samplerate) if file.subtype == "MPEG_LAYER_III" else None
     return file if tag is None else soundfile.SoundFile(_TaggedFile(open_stream(), *tag))
