@@ -21,6 +21,7 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 from torch import nn
 from transformers.utils.logging import disable_progress_bar
 
+from configuration_muscall import MusCALLConfig
 from modeling_muscall import MusCALLLogMel, MusCALLModel
 from training.hashing import resolve
 
@@ -112,13 +113,20 @@ def export(model: MusCALLModel, folder: Path, max_tokens: int):
             verbose=False,
         )
         program.save(folder / f"{name}.onnx")
-    quantize_dynamic(folder / "text_model.onnx", folder / "text_model_int8.onnx", weight_type=QuantType.QInt8)
+    # One scale for each column of a matrix: a pretrained encoder has a few large columns that one scale for all ruins.
+    small = folder / "text_model_int8.onnx"
+    quantize_dynamic(folder / "text_model.onnx", small, per_channel=True, weight_type=QuantType.QInt8)
 
 
 def main(source: str, target: str):
     disable_progress_bar()
     folder, out = resolve(source), Path(target)
-    model = MusCALLModel.from_pretrained(folder, dtype=torch.float32)
+    if missing := [name for name in ("config.json", *COPIED) if not (folder / name).exists()]:
+        raise ValueError(f"{folder} is no MusCALL checkpoint: it lacks {', '.join(missing)}")
+    if (kind := json.loads((folder / "config.json").read_text()).get("model_type")) != MusCALLConfig.model_type:
+        raise ValueError(f"{folder} is no MusCALL checkpoint: expected the model_type 'muscall', got {kind!r}")
+    # Eager attention: the exporter cannot decompose T5's with PyTorch's own.
+    model = MusCALLModel.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
     out.mkdir(parents=True, exist_ok=True)
     max_tokens = json.loads((folder / "tokenizer_config.json").read_text())["model_max_length"]
     with warnings.catch_warnings():  # the exporter's about itself
