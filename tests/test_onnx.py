@@ -49,7 +49,7 @@ def exported(request, tmp_path_factory):
 
 @torch.no_grad()
 @pytest.mark.parametrize("shape", [(1, 1), (1, 5), (4, 1), (3, 2)])
-@pytest.mark.parametrize("loudness", [0, 1e-3, 0.3])
+@pytest.mark.parametrize("loudness", [0, 1e-3, 0.3, 30])
 def test_audio(exported, shape, loudness):
     encoder, folder = exported
     random = np.random.default_rng(0)
