@@ -113,7 +113,10 @@ def main(source: str, target: str):
     with warnings.catch_warnings():  # the exporter's about itself
         warnings.simplefilter("ignore")
         logging.disable(logging.WARNING)
-        export(model, out, max_tokens)
+        try:
+            export(model, out, max_tokens)
+        finally:
+            logging.disable(logging.NOTSET)
     for name in COPIED:
         shutil.copy(folder / name, out)
     for path in sorted(out.glob("*.onnx")):

@@ -113,17 +113,14 @@ class MusCALLLogMel(nn.Module):
             self.window, self.mel_filters = (constant.to(self.window.device) for constant in self.constants())
         return self
 
-    def power(self, input_values: torch.Tensor) -> torch.Tensor:
-        """`(batch_size, samples)` -> squared magnitudes `(batch_size, n_fft // 2 + 1, frames)`."""
-        config = self.config
-        spectrum = torch.stft(input_values, config.n_fft, config.hop_length, window=self.window, return_complex=True)
-        return torch.view_as_real(spectrum).square().sum(-1)
-
     def forward(self, input_values: torch.Tensor) -> torch.Tensor:
         """`(batch_size, samples)` -> `(batch_size, num_mel_bins, frames)`, in dB."""
-        config = self.config
+        config, window = self.config, self.window
         with torch.autocast(input_values.device.type, enabled=False):
-            power = self.power(input_values.float()) / self.window.square().sum()
+            spectrum = torch.stft(
+                input_values.float(), config.n_fft, config.hop_length, window=window, return_complex=True
+            )
+            power = torch.view_as_real(spectrum).square().sum(-1) / window.square().sum()
             mel = (power.transpose(1, 2) @ self.mel_filters).transpose(1, 2)
             decibels = 10 * torch.log10(mel.clamp(min=1e-10))
             return decibels.maximum(decibels.amax((1, 2), keepdim=True) - config.top_db)
