@@ -12,15 +12,20 @@ Finds music in one's own library by a sentence, by audio, by both.
 
 import argparse
 import json
+import os
 import sys
 import time
 from contextlib import nullcontext
 from pathlib import Path
 
-from transformers.utils.logging import disable_progress_bar
 
-from library.query import Library, recall
-from library.store import APPROXIMATE_FROM, DEFAULT_STORE, Store
+# Read when torch loads OpenMP: its threads shall not spin while the threads that read files need the cores (1.3x).
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+from transformers.utils.logging import disable_progress_bar  # noqa: E402
+
+from library.query import Library, recall  # noqa: E402
+from library.store import APPROXIMATE_FROM, DEFAULT_STORE, Store  # noqa: E402
 
 
 # What a library is asked for: the recall of an approximate index is measured on these.

@@ -7,16 +7,20 @@ times real time; and the same work part by part, one after the other, for the sh
 """
 
 import argparse
+import os
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-import numpy as np
-import soundfile
-import torch
-from accelerate import Accelerator
-from transformers.utils.logging import disable_progress_bar
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in search.py
+
+import numpy as np  # noqa: E402
+import soundfile  # noqa: E402
+import torch  # noqa: E402
+from accelerate import Accelerator  # noqa: E402
+from transformers.utils.logging import disable_progress_bar  # noqa: E402
 
 
 ROOT = Path(__file__).parents[1]
