@@ -175,5 +175,9 @@ if __name__ == "__main__":
         {"index": run_index, "forget": run_forget, "query": run_query}[arguments.command](arguments)
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
+    except RuntimeError as error:
+        if not str(error).startswith("lance error"):
+            raise
+        sys.exit(f"error: the index {arguments.store} is damaged, delete it and index again: {error}")
     except KeyboardInterrupt:
         sys.exit("stopped: what was written stays, the same command goes on from there")

@@ -72,7 +72,10 @@ class Store:
         connection = _connect(uri)
         if TABLE not in connection.list_tables().tables:
             raise ValueError(f"there is no index at {uri}: make one with search.py index FOLDER --store {uri}")
-        table = connection.open_table(TABLE)
+        try:
+            table = connection.open_table(TABLE)
+        except (ValueError, RuntimeError) as error:
+            raise ValueError(f"the index {uri} is damaged, delete it and index again: {error}") from error
         if b"muscall" not in (table.schema.metadata or {}):
             raise ValueError(f"{uri} is no index: its table {TABLE!r} was not written by search.py")
         return cls(uri, table)

@@ -562,6 +562,10 @@ def test_command_line(music, model, tmp_path):
     assert (
         result.returncode == 1 and result.stderr.startswith("error: the filter") and "Traceback" not in result.stderr
     )
+    for path in Path(store[1], "windows.lance", "data").iterdir():
+        os.truncate(path, 100)
+    result = subprocess.run([*query, "calm piano"], capture_output=True, text=True)
+    assert result.returncode == 1 and "is damaged, delete it and index again" in result.stderr.splitlines()[-1]
 
 
 def test_parsed_filters_are_one_condition():
