@@ -136,14 +136,117 @@ class MusCALLAudioConfig(PreTrainedConfig):
 
 
 @strict
+class MusCALLMusicnnConfig(PreTrainedConfig):
+    r"""
+    Configuration of an audio tower of one or more musicnn networks (https://huggingface.co/papers/1909.06654) over one
+    log-mel spectrogram. The defaults are those of the two pretrained taggers of the package `musicnn`.
+
+    Args:
+        sampling_rate (`int`, *optional*, defaults to 16000):
+            Rate of the input waveform in hertz (Hz).
+        window_seconds (`float`, *optional*, defaults to 20):
+            Length of one input window in seconds.
+        n_fft (`int`, *optional*, defaults to 512):
+            Length of the Fourier transform and of its Hann window in samples.
+        hop_length (`int`, *optional*, defaults to 256):
+            Step between two spectrogram frames in samples.
+        num_mel_bins (`int`, *optional*, defaults to 96):
+            Number of mel bands.
+        f_min (`float`, *optional*, defaults to 0):
+            Lower edge of the lowest mel band in hertz (Hz).
+        f_max (`float`, *optional*, defaults to 8000):
+            Upper edge of the highest mel band in hertz (Hz).
+        patch_frames (`int`, *optional*, defaults to 187):
+            Frames that a network sees at a time, 3 s.
+        num_networks (`int`, *optional*, defaults to 2):
+            Networks whose features are concatenated.
+        num_filters (`int`, *optional*, defaults to 51):
+            Filters of each temporal shape; a timbral shape has four times as many.
+        num_middle_filters (`int`, *optional*, defaults to 64):
+            Filters of each dense layer between the front end and the pooling.
+        feature_size (`int`, *optional*, defaults to 200):
+            Size of the feature of one network.
+
+    Raises:
+        `ValueError`: if a value is out of its range; the message names field, value and range.
+
+    Example:
+
+    ```python
+    >>> config = MusCALLMusicnnConfig()
+    >>> config.window_samples, config.hidden_size, config.num_patches
+    (320000, 400, 7)
+
+    ```"""
+
+    model_type = "muscall_musicnn_model"
+    base_config_key = "audio_config"
+
+    sampling_rate: int = 16000
+    window_seconds: float | int = 20
+    n_fft: int = 512
+    hop_length: int = 256
+    num_mel_bins: int = 96
+    f_min: float | int = 0
+    f_max: float | int = 8000
+    patch_frames: int = 187
+    num_networks: int = 2
+    num_filters: int = 51
+    num_middle_filters: int = 64
+    feature_size: int = 200
+
+    def __post_init__(self, **kwargs):
+        super().__post_init__(**kwargs)
+        self.validate_architecture()  # here too, so that construction raises a plain `ValueError`
+
+    @property
+    def window_samples(self) -> int:
+        """Length of one window in samples."""
+        return round(self.window_seconds * self.sampling_rate)
+
+    @property
+    def window_frames(self) -> int:
+        """Spectrogram frames of one window."""
+        return self.window_samples // self.hop_length + 1
+
+    @property
+    def num_patches(self) -> int:
+        """Patches that cover one window; the last one ends with it."""
+        return math.ceil(self.window_frames / self.patch_frames)
+
+    @property
+    def hidden_size(self) -> int:
+        """Size of the pooled feature."""
+        return self.num_networks * self.feature_size
+
+    def validate_architecture(self):
+        """Checks every value against its range; also part of the `@strict` validation before saving."""
+        for name in ("sampling_rate", "n_fft", "hop_length", "patch_frames", "num_networks"):
+            _check(getattr(self, name) > 0, self, name, "an integer above 0")
+        for name in ("num_filters", "num_middle_filters", "feature_size"):
+            _check(getattr(self, name) > 0, self, name, "an integer above 0")
+        _check(math.isfinite(self.window_seconds), self, "window_seconds", "a finite number of seconds")
+        _check(0 <= self.f_min < self.f_max, self, "f_min", f"between 0 and f_max ({self.f_max} Hz), exclusive")
+        _check(math.isfinite(self.f_max), self, "f_max", "a finite frequency in Hz")
+        _check(self.hop_length <= self.n_fft, self, "hop_length", f"at most n_fft ({self.n_fft} samples)")
+        _check(self.num_mel_bins >= 3, self, "num_mel_bins", "at least 3: filters span 0.4 and 0.7 of the bands")
+        _check(
+            self.window_frames >= self.patch_frames,
+            self,
+            "window_seconds",
+            f"at least one patch of {self.patch_frames} frames",
+        )
+
+
+@strict
 class MusCALLConfig(PreTrainedConfig):
     r"""
     Configuration of a [`MusCALLModel`]: the two towers and the space they share. The defaults are the paper's released
     configuration.
 
     Args:
-        audio_config (`dict` or `MusCALLAudioConfig`, *optional*):
-            The audio tower.
+        audio_config (`dict`, `MusCALLAudioConfig` or `MusCALLMusicnnConfig`, *optional*):
+            The audio tower: the paper's ResNet, or musicnn where the dictionary's `model_type` says so.
         text_config (`dict` or `PreTrainedConfig`, *optional*):
             Any text encoder that `AutoConfig` knows, named by its `model_type`. A dictionary without `model_type` is
             CLIP's text transformer, and what it leaves out is the paper's: 4 layers, 512 wide, 8 heads, 49,408 tokens,
@@ -153,6 +256,8 @@ class MusCALLConfig(PreTrainedConfig):
             `"mean"` (the mean of all tokens that are not padding).
         projection_dim (`int`, *optional*, defaults to 512):
             Size of the shared embedding space.
+        projection_hidden_size (`int`, *optional*):
+            Size of a hidden layer in both projections into that space; without it they are linear, as in the paper.
         logit_scale_init_value (`float`, *optional*, defaults to ln(1 / 0.07)):
             Initial logarithm of the logit scale; at most ln(100), where the scale is clamped.
         initializer_range (`float`, *optional*, defaults to 0.02):
@@ -182,12 +287,15 @@ class MusCALLConfig(PreTrainedConfig):
     text_config: dict | PreTrainedConfig | None = None
     text_pooling: str = "eos"
     projection_dim: int = 512
+    projection_hidden_size: int | None = None
     logit_scale_init_value: float | int = math.log(1 / 0.07)
     initializer_range: float | int = 0.02
 
     def __post_init__(self, **kwargs):
         if isinstance(self.text_config, dict) and "model_type" not in self.text_config:
             self.text_config = {**DEFAULT_TEXT_CONFIG, **self.text_config}
+        if isinstance(self.audio_config, dict):
+            self.audio_config = _audio_config(self.audio_config)
         super().__post_init__(**kwargs)
         self.validate_architecture()  # here too, so that construction raises a plain `ValueError`
 
@@ -202,12 +310,26 @@ class MusCALLConfig(PreTrainedConfig):
         )
         _check(self.projection_dim > 0, self, "projection_dim", "an integer above 0")
         _check(
+            self.projection_hidden_size is None or self.projection_hidden_size > 0,
+            self,
+            "projection_hidden_size",
+            "an integer above 0, or None",
+        )
+        _check(
             -math.inf < self.logit_scale_init_value <= math.log(100),
             self,
             "logit_scale_init_value",
             "at most ln(100) = 4.6052",
         )
         _check(self.initializer_range > 0, self, "initializer_range", "above 0")
+
+
+def _audio_config(values: dict) -> MusCALLAudioConfig | MusCALLMusicnnConfig:
+    classes = {config_class.model_type: config_class for config_class in (MusCALLAudioConfig, MusCALLMusicnnConfig)}
+    model_type = values.get("model_type", MusCALLAudioConfig.model_type)
+    if model_type not in classes:
+        raise ValueError(f"MusCALLConfig: `audio_config` must be of type {' or '.join(classes)}, got {model_type!r}.")
+    return classes[model_type](**{name: value for name, value in values.items() if name != "model_type"})
 
 
 def _check(condition, config, name, expected):
@@ -217,4 +339,4 @@ def _check(condition, config, name, expected):
 
 MusCALLConfig.register_for_auto_class()
 
-__all__ = ["MusCALLAudioConfig", "MusCALLConfig"]
+__all__ = ["MusCALLAudioConfig", "MusCALLConfig", "MusCALLMusicnnConfig"]

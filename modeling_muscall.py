@@ -22,15 +22,16 @@ from transformers.utils import can_return_tuple, logging
 
 
 try:  # as remote code the files are siblings in a package; in the checkout they are top-level modules
-    from .configuration_muscall import MusCALLAudioConfig, MusCALLConfig
+    from .configuration_muscall import MusCALLAudioConfig, MusCALLConfig, MusCALLMusicnnConfig
 except ImportError:
-    from configuration_muscall import MusCALLAudioConfig, MusCALLConfig
+    from configuration_muscall import MusCALLAudioConfig, MusCALLConfig, MusCALLMusicnnConfig
 
 
 logger = logging.get_logger(__name__)
 
 MAX_LOGIT_SCALE = math.log(100)
 WINDOWS_AT_ONCE = 64  # without gradients; a recording of hours has hundreds
+PATCHES_AT_ONCE = 4  # of musicnn in evaluation mode: its front end makes 20 MiB of each
 
 
 def contrastive_loss(logits_per_text: torch.Tensor) -> torch.Tensor:
@@ -124,6 +125,44 @@ class MusCALLLogMel(nn.Module):
             mel = (power.transpose(1, 2) @ self.mel_filters).transpose(1, 2)
             decibels = 10 * torch.log10(mel.clamp(min=1e-10))
             return decibels.maximum(decibels.amax((1, 2), keepdim=True) - config.top_db)
+
+
+class MusCALLMusicnnLogMel(MusCALLLogMel):
+    """As [`MusCALLLogMel`], but musicnn's: bands of equal area on Slaney's scale, zero padding, `log10(1 + 1e4 x)`."""
+
+    def constants(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """The periodic Hann window `(n_fft,)` and Slaney's mel filters `(n_fft // 2 + 1, num_mel_bins)`."""
+        config = self.config
+        kwargs = {"dtype": torch.float64, "device": "cpu"}
+        # Linear below 1000 Hz, 3 mel in 200 Hz; logarithmic above, 27 mel in a factor of 6.4.
+        low, high = (
+            3 * edge / 200 if edge < 1000 else 15 + 27 * math.log(edge / 1000, 6.4)
+            for edge in (config.f_min, config.f_max)
+        )
+        mel = torch.linspace(low, high, config.num_mel_bins + 2, **kwargs)
+        edges = torch.where(mel < 15, 200 * mel / 3, 1000 * 6.4 ** ((mel - 15) / 27))
+        frequencies = torch.linspace(0, config.sampling_rate / 2, config.n_fft // 2 + 1, **kwargs)
+        distance = edges - frequencies[:, None]  # (n_fft // 2 + 1, num_mel_bins + 2)
+        width = edges.diff()
+        triangles = torch.minimum(-distance[:, :-2] / width[:-1], distance[:, 2:] / width[1:]).clamp(min=0)
+        mel_filters = triangles * 2 / (edges[2:] - edges[:-2])
+        return torch.hann_window(config.n_fft, dtype=torch.float32, device="cpu"), mel_filters.float()
+
+    def forward(self, input_values: torch.Tensor) -> torch.Tensor:
+        """`(batch_size, samples)` -> `(batch_size, num_mel_bins, frames)`"""
+        config = self.config
+        with torch.autocast(input_values.device.type, enabled=False):
+            spectrum = torch.stft(
+                input_values.float(),
+                config.n_fft,
+                config.hop_length,
+                window=self.window,
+                pad_mode="constant",
+                return_complex=True,
+            )
+            power = torch.view_as_real(spectrum).square().sum(-1)
+            mel = (power.transpose(1, 2) @ self.mel_filters).transpose(1, 2)
+            return torch.log10(1 + 1e4 * mel)
 
 
 class MusCALLConvNorm(nn.Module):
@@ -221,6 +260,63 @@ class MusCALLAveragePool(nn.Module):
         return self.out_proj(cells.mean(1))
 
 
+class MusCALLMusicnnFilters(nn.Module):
+    """One shape of front-end filters: convolution, ReLU, batch norm, and the maximum over the bands."""
+
+    def __init__(self, out_channels: int, bands: int, frames: int):
+        super().__init__()
+        self.conv = nn.Conv2d(1, out_channels, (bands, frames))
+        self.norm = nn.BatchNorm2d(out_channels, eps=1e-3)
+        self.padding = ((frames - 1) // 2, frames // 2)
+
+    def forward(self, spectrogram: torch.Tensor) -> torch.Tensor:
+        """`(patches, 1, num_mel_bins, frames)` -> `(patches, out_channels, frames)`"""
+        spectrogram = F.pad(spectrogram, self.padding)
+        if self.training:
+            return self.norm(F.relu(self.conv(spectrogram))).amax(2)
+        # ReLU and norm with fixed statistics are monotonous, the norm falling where its scale is negative: they
+        # commute with the maximum, or minimum, and are computed once instead of once for each band.
+        sign = 1 - 2 * (self.norm.weight < 0).to(spectrogram.dtype)
+        maxima = F.conv2d(spectrogram, self.conv.weight * sign[:, None, None, None], self.conv.bias * sign).amax(2)
+        return self.norm(F.relu(maxima * sign[:, None])[:, :, None])[:, :, 0]
+
+
+class MusCALLMusicnnNetwork(nn.Module):
+    """
+    One musicnn: filters of musical shapes, three dense layers over time, and pooling over time.
+    https://github.com/jordipons/musicnn/blob/d60ba42/musicnn/models.py
+    """
+
+    def __init__(self, config: MusCALLMusicnnConfig):
+        super().__init__()
+        self.input_norm = nn.BatchNorm2d(1, eps=1e-3)
+        timbral, temporal = 4 * config.num_filters, config.num_filters
+        bands = config.num_mel_bins
+        shapes = [(timbral, int(share * bands), 7) for share in (0.4, 0.7)]
+        shapes += [(temporal, 1, frames) for frames in (128, 64, 32)]
+        self.filters = nn.ModuleList(MusCALLMusicnnFilters(*shape) for shape in shapes)
+        front, middle = sum(shape[0] for shape in shapes), config.num_middle_filters
+        self.convs = nn.ModuleList(nn.Conv1d(size, middle, 7, padding=3) for size in (front, middle, middle))
+        self.norms = nn.ModuleList(nn.BatchNorm1d(middle, eps=1e-3) for _ in range(3))
+        pooled = 2 * (front + 3 * middle)
+        self.pool_norm = nn.BatchNorm1d(pooled, eps=1e-3)
+        self.dense = nn.Linear(pooled, config.feature_size)
+        self.dense_norm = nn.BatchNorm1d(config.feature_size, eps=1e-3)
+
+    def forward(self, patches: torch.Tensor) -> torch.Tensor:
+        """`(patches, num_mel_bins, frames)` -> `(patches, feature_size)`"""
+        spectrogram = self.input_norm(patches[:, None])
+        parts = [torch.cat([filters(spectrogram) for filters in self.filters], dim=1)]
+        hidden_states = parts[0]
+        for layer, (conv, norm) in enumerate(zip(self.convs, self.norms, strict=True)):
+            residual = hidden_states if layer > 0 else 0
+            hidden_states = norm(F.relu(conv(hidden_states))) + residual
+            parts.append(hidden_states)
+        sequence = torch.cat(parts, dim=1)
+        pooled = torch.stack([sequence.amax(2), sequence.mean(2)], dim=2).flatten(1)
+        return self.dense_norm(F.relu(self.dense(self.pool_norm(pooled))))
+
+
 class MusCALLPreTrainedModel(PreTrainedModel):
     config: MusCALLConfig
     base_model_prefix = "muscall"
@@ -280,8 +376,8 @@ class MusCALLPreTrainedModel(PreTrainedModel):
                 init.normal_(projection.weight, std=std)
         elif isinstance(module, MusCALLModel):
             init.constant_(module.logit_scale, self.config.logit_scale_init_value)
-            for projection in (module.audio_projection, module.text_projection):
-                init.normal_(projection.weight, std=projection.in_features**-0.5)
+            for layer in (*_linear_layers(module.audio_projection), *_linear_layers(module.text_projection)):
+                init.normal_(layer.weight, std=layer.in_features**-0.5)
 
 
 class MusCALLAudioModel(MusCALLPreTrainedModel):
@@ -343,9 +439,70 @@ class MusCALLAudioModel(MusCALLPreTrainedModel):
         return BaseModelOutputWithPooling(last_hidden_state=cells, pooler_output=self.pool(cells))
 
 
+class MusCALLMusicnnModel(MusCALLPreTrainedModel):
+    """
+    An audio tower of musicnn networks, `(batch_size, samples)` -> `(batch_size, hidden_size)`: their features are
+    concatenated, and averaged over the patches of a window. `convert_musicnn.py` makes it from the pretrained taggers.
+    """
+
+    config: MusCALLMusicnnConfig
+    main_input_name = "input_values"
+    input_modalities = ("audio",)
+
+    def __init__(self, config: MusCALLMusicnnConfig):
+        super().__init__(config)
+        self.log_mel = MusCALLMusicnnLogMel(config)
+        self.networks = nn.ModuleList(MusCALLMusicnnNetwork(config) for _ in range(config.num_networks))
+        self.post_init()
+
+    @can_return_tuple
+    def forward(self, input_values: torch.Tensor, **kwargs) -> BaseModelOutputWithPooling:
+        r"""
+        Args:
+            input_values (`torch.FloatTensor` of shape `(batch_size, window_samples)`):
+                Mono waveform windows at `config.sampling_rate`.
+
+        Returns:
+            `BaseModelOutputWithPooling`: `last_hidden_state` of shape `(batch_size, num_patches, hidden_size)`, a
+            feature for each patch, one after the other but the last, which ends with the window; and `pooler_output`
+            of shape `(batch_size, hidden_size)`, their mean, each weighted by the frames that it adds.
+        """
+        config = self.config
+        if input_values.dim() != 2 or input_values.shape[1] != config.window_samples:
+            raise ValueError(
+                f"`input_values` must have shape (batch_size, {config.window_samples}): windows of "
+                f"{config.window_seconds} s at {config.sampling_rate} Hz, got {tuple(input_values.shape)}. "
+                "The processor cuts and pads audio to such windows."
+            )
+        spectrogram = self.log_mel(input_values).to(self.networks[0].dense.weight.dtype)
+        size, frames = config.patch_frames, config.window_frames
+        starts = [min(number * size, frames - size) for number in range(config.num_patches)]
+        patches = torch.stack([spectrogram[..., start : start + size] for start in starts], dim=1).flatten(0, 1)
+        whole = self.training or torch.compiler.is_compiling()  # training takes the statistics of the whole batch
+        chunks = [patches] if whole else patches.split(PATCHES_AT_ONCE)
+        features = torch.cat([torch.cat([network(chunk) for network in self.networks], dim=1) for chunk in chunks])
+        features = features.unflatten(0, (-1, config.num_patches))
+        new = torch.full((config.num_patches,), size / frames, dtype=features.dtype, device=features.device)
+        new[-1] = 1 - (config.num_patches - 1) * size / frames
+        return BaseModelOutputWithPooling(last_hidden_state=features, pooler_output=(features * new[:, None]).sum(1))
+
+
 def _text_encoder_class(text_config):
     """The auto class that has the encoder alone, without a decoder or a head (T5, CLIP), where there is one."""
     return AutoModelForTextEncoding if type(text_config) in MODEL_FOR_TEXT_ENCODING_MAPPING else AutoModel
+
+
+def _projection(size: int, config: MusCALLConfig) -> nn.Module:
+    if config.projection_hidden_size is None:
+        return nn.Linear(size, config.projection_dim, bias=False)
+    hidden_size = config.projection_hidden_size
+    return nn.Sequential(
+        nn.Linear(size, hidden_size), nn.GELU(), nn.Linear(hidden_size, config.projection_dim, bias=False)
+    )
+
+
+def _linear_layers(projection: nn.Module) -> list[nn.Linear]:
+    return [module for module in projection.modules() if isinstance(module, nn.Linear)]
 
 
 class MusCALLModel(MusCALLPreTrainedModel):
@@ -360,11 +517,12 @@ class MusCALLModel(MusCALLPreTrainedModel):
 
     def __init__(self, config: MusCALLConfig):
         super().__init__(config)
-        self.audio_model = MusCALLAudioModel._from_config(config.audio_config)
+        is_musicnn = config.audio_config.model_type == MusCALLMusicnnConfig.model_type
+        self.audio_model = (MusCALLMusicnnModel if is_musicnn else MusCALLAudioModel)._from_config(config.audio_config)
         self.text_model = _text_encoder_class(config.text_config).from_config(config.text_config)
         self._drop_text_pooler()
-        self.audio_projection = nn.Linear(config.audio_config.hidden_size, config.projection_dim, bias=False)
-        self.text_projection = nn.Linear(config.text_config.hidden_size, config.projection_dim, bias=False)
+        self.audio_projection = _projection(config.audio_config.hidden_size, config)
+        self.text_projection = _projection(config.text_config.hidden_size, config)
         self.logit_scale = nn.Parameter(torch.tensor(float(config.logit_scale_init_value)))
         self.post_init()
 
@@ -412,7 +570,7 @@ class MusCALLModel(MusCALLPreTrainedModel):
         if self.logit_scale.dtype == start.dtype and self.logit_scale.item() == start.item():
             found.append("its logit scale is exactly the initial value, so no contrastive training has touched it")
         for name in ("audio_projection", "text_projection"):
-            weight = getattr(self, name).weight.float()
+            weight = _linear_layers(getattr(self, name))[-1].weight.float()
             # The largest singular value of independent noise (Marchenko and Pastur 1967); a trained projection of 256
             # dimensions is 1.2 times above it, noise at most 1.02 times.
             noise = weight.std() * sum(size**0.5 for size in weight.shape)
@@ -641,4 +799,11 @@ class MusCALLModel(MusCALLPreTrainedModel):
 
 MusCALLModel.register_for_auto_class("AutoModel")
 
-__all__ = ["MusCALLAudioModel", "MusCALLModel", "MusCALLOutput", "MusCALLPreTrainedModel", "contrastive_loss"]
+__all__ = [
+    "MusCALLAudioModel",
+    "MusCALLModel",
+    "MusCALLMusicnnModel",
+    "MusCALLOutput",
+    "MusCALLPreTrainedModel",
+    "contrastive_loss",
+]

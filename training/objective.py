@@ -87,7 +87,7 @@ class ContrastiveObjective(nn.Module):
             getattr(self.model, tower).eval()
         if self.frozen_batch_norm:
             for module in self.modules():
-                if isinstance(module, nn.BatchNorm2d):
+                if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
                     module.eval()
         return self
 
