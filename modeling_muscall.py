@@ -31,7 +31,7 @@ logger = logging.get_logger(__name__)
 
 MAX_LOGIT_SCALE = math.log(100)
 WINDOWS_AT_ONCE = 64  # without gradients; a recording of hours has hundreds
-PATCHES_AT_ONCE = 4  # of musicnn in evaluation mode: its front end makes 20 MiB of each
+PATCHES_AT_ONCE = 64  # of musicnn in evaluation mode; its front end makes 20 MiB of each
 
 
 def contrastive_loss(logits_per_text: torch.Tensor) -> torch.Tensor:
@@ -479,12 +479,17 @@ class MusCALLMusicnnModel(MusCALLPreTrainedModel):
         starts = [min(number * size, frames - size) for number in range(config.num_patches)]
         patches = torch.stack([spectrogram[..., start : start + size] for start in starts], dim=1).flatten(0, 1)
         whole = self.training or torch.compiler.is_compiling()  # training takes the statistics of the whole batch
-        chunks = [patches] if whole else patches.split(PATCHES_AT_ONCE)
+        # One at a time stays in a CPU's cache, which is 1.4 times as fast as eight.
+        at_once = 1 if patches.device.type == "cpu" else PATCHES_AT_ONCE
+        chunks = [patches] if whole else patches.split(at_once)
         features = torch.cat([torch.cat([network(chunk) for network in self.networks], dim=1) for chunk in chunks])
         features = features.unflatten(0, (-1, config.num_patches))
         new = torch.full((config.num_patches,), size / frames, dtype=features.dtype, device=features.device)
         new[-1] = 1 - (config.num_patches - 1) * size / frames
         return BaseModelOutputWithPooling(last_hidden_state=features, pooler_output=(features * new[:, None]).sum(1))
+
+
+AUDIO_MODELS = {model.config_class.model_type: model for model in (MusCALLAudioModel, MusCALLMusicnnModel)}
 
 
 def _text_encoder_class(text_config):
@@ -517,8 +522,7 @@ class MusCALLModel(MusCALLPreTrainedModel):
 
     def __init__(self, config: MusCALLConfig):
         super().__init__(config)
-        is_musicnn = config.audio_config.model_type == MusCALLMusicnnConfig.model_type
-        self.audio_model = (MusCALLMusicnnModel if is_musicnn else MusCALLAudioModel)._from_config(config.audio_config)
+        self.audio_model = AUDIO_MODELS[config.audio_config.model_type]._from_config(config.audio_config)
         self.text_model = _text_encoder_class(config.text_config).from_config(config.text_config)
         self._drop_text_pooler()
         self.audio_projection = _projection(config.audio_config.hidden_size, config)
@@ -800,6 +804,7 @@ class MusCALLModel(MusCALLPreTrainedModel):
 MusCALLModel.register_for_auto_class("AutoModel")
 
 __all__ = [
+    "AUDIO_MODELS",
     "MusCALLAudioModel",
     "MusCALLModel",
     "MusCALLMusicnnModel",

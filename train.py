@@ -39,16 +39,23 @@ from transformers import (
     AutoTokenizer,
     CLIPTokenizer,
     HfArgumentParser,
+    PreTrainedConfig,
     get_cosine_schedule_with_warmup,
 )
 from transformers.utils import logging
 
-from configuration_muscall import MusCALLAudioConfig, MusCALLConfig
+from configuration_muscall import MusCALLConfig
 from corpus.build import build_corpus
 from evaluation.embedding import embed_corpus
 from evaluation.golden import write_golden
 from evaluation.retrieval import chance_metrics, retrieval_metrics
-from modeling_muscall import MAX_LOGIT_SCALE, MusCALLModel
+from modeling_muscall import (
+    AUDIO_MODELS,
+    MAX_LOGIT_SCALE,
+    MusCALLAudioModel,
+    MusCALLModel,
+    MusCALLPreTrainedModel,
+)
 from processing_muscall import MusCALLFeatureExtractor, MusCALLProcessor
 from training.captions import CaptionEmbeddings
 from training.card import write_card
@@ -89,6 +96,9 @@ class ModelArguments:
     model_name_or_path: str | None = field(
         default=None, metadata={"help": "A MusCALL checkpoint to start from, instead of random weights."}
     )
+    audio_model_name_or_path: str | None = field(
+        default=None, metadata={"help": "A pretrained audio tower to start from, see convert_musicnn.py."}
+    )
     text_model_name_or_path: str | None = field(
         default=None, metadata={"help": "A pretrained text encoder to start from; its tokenizer is used too."}
     )
@@ -101,13 +111,18 @@ class ModelArguments:
         if isinstance(self.model_config, str):
             self.model_config = json.loads(self.model_config)
         self.model_config = self.model_config or {}
-        if self.model_name_or_path and (self.text_model_name_or_path or self.model_config):
-            raise ValueError("model_name_or_path brings its own text encoder and configuration: give it alone.")
-        if self.text_model_name_or_path and "text_config" in self.model_config:
-            raise ValueError("text_model_name_or_path brings its own text_config: leave it out of model_config.")
+        towers = {"audio": self.audio_model_name_or_path, "text": self.text_model_name_or_path}
+        if self.model_name_or_path and (any(towers.values()) or self.model_config):
+            raise ValueError("model_name_or_path brings its own towers and configuration: give it alone.")
+        for name, tower in towers.items():
+            if tower and f"{name}_config" in self.model_config:
+                raise ValueError(
+                    f"{name}_model_name_or_path brings its own {name}_config: leave it out of model_config."
+                )
         audio_config = self.model_config.get("audio_config", {})
-        for config_class, values in ((MusCALLConfig, self.model_config), (MusCALLAudioConfig, audio_config)):
-            known = {item.name for item in dataclasses.fields(config_class)}
+        audio_class = AUDIO_MODELS.get(audio_config.get("model_type"), MusCALLAudioModel).config_class
+        for config_class, values in ((MusCALLConfig, self.model_config), (audio_class, audio_config)):
+            known = {"model_type", *(item.name for item in dataclasses.fields(config_class))}
             if unknown := sorted(set(values) - known):
                 raise ValueError(f"{config_class.__name__} has no field {', '.join(unknown)}.")
 
@@ -270,28 +285,44 @@ def parse_arguments(command_line: list[str]) -> tuple[ModelArguments, DataArgume
         raise ValueError(f"{config}: unknown arguments {', '.join(unknown)}. Known are: {', '.join(sorted(known))}.")
     if given.model_name_or_path:
         recipe.pop("model_config", None)
-    elif given.text_model_name_or_path:
-        recipe.get("model_config", {}).pop("text_config", None)
+    for name in ("audio", "text"):
+        if getattr(given, f"{name}_model_name_or_path"):
+            recipe.get("model_config", {}).pop(f"{name}_config", None)
     parser.set_defaults(**recipe)
     *groups, namespace = parser.parse_args_into_dataclasses(command_line)
     return tuple(groups)
+
+
+def load_audio_model(name_or_path: str) -> MusCALLPreTrainedModel:
+    model_type = PreTrainedConfig.get_config_dict(name_or_path)[0].get("model_type")
+    if model_type not in AUDIO_MODELS:
+        raise ValueError(
+            f"{name_or_path} is no audio tower: expected one of {', '.join(AUDIO_MODELS)}, got {model_type!r}"
+        )
+    return AUDIO_MODELS[model_type].from_pretrained(name_or_path, dtype=torch.float32)
 
 
 def build_model(args: ModelArguments) -> tuple[MusCALLModel, MusCALLProcessor]:
     # Where the weights come from, in this order:
     # 1. --resume: a checkpoint of this run replaces, later, whatever is built here
     # 2. a MusCALL checkpoint
-    # 3. a pretrained text encoder, the rest at random
+    # 3. a pretrained text encoder, a pretrained audio tower, or both, the rest at random
     # 4. everything at random
     if args.model_name_or_path:
         model = MusCALLModel.from_pretrained(args.model_name_or_path, dtype=torch.float32)
         return model, AutoProcessor.from_pretrained(args.model_name_or_path, trust_remote_code=True)
+    audio_model, model_config = None, args.model_config
+    if args.audio_model_name_or_path:
+        audio_model = load_audio_model(args.audio_model_name_or_path)
+        model_config = model_config | {"audio_config": audio_model.config}
     if args.text_model_name_or_path:
-        model = MusCALLModel.from_text_pretrained(args.text_model_name_or_path, **args.model_config)
+        model = MusCALLModel.from_text_pretrained(args.text_model_name_or_path, **model_config)
         tokenizer = AutoTokenizer.from_pretrained(args.text_model_name_or_path)
     else:
-        model = MusCALLModel(MusCALLConfig(**args.model_config))
+        model = MusCALLModel(MusCALLConfig(**model_config))
         tokenizer = CLIPTokenizer.from_pretrained(ROOT)  # AutoTokenizer would ask to trust this folder's code
+    if audio_model is not None:
+        model.audio_model = audio_model
     audio_config, text_config = model.config.audio_config, model.config.text_config
     if len(tokenizer) > text_config.vocab_size:
         raise ValueError(f"The tokenizer has {len(tokenizer)} tokens, the text encoder {text_config.vocab_size}.")

@@ -348,6 +348,14 @@ def test_pretrained_parts_replace_those_of_the_recipe(recipe):
     assert train.parse_arguments(["--config", str(recipe), "--model_name_or_path", "some/model"])[0].model_config == {}
     config = train.parse_arguments(["--config", str(recipe), "--text_model_name_or_path", "some/text"])[0].model_config
     assert set(config) == {"audio_config", "projection_dim"}
+    config = train.parse_arguments(["--config", str(recipe), "--audio_model_name_or_path", "some/tower"])[
+        0
+    ].model_config
+    assert set(config) == {"text_config", "projection_dim"}
+    with pytest.raises(ValueError, match="audio_model_name_or_path brings its own audio_config"):
+        train.ModelArguments(audio_model_name_or_path="some/tower", model_config={"audio_config": {}})
+    with pytest.raises(ValueError, match="MusCALLMusicnnConfig has no field depths"):
+        train.ModelArguments(model_config={"audio_config": {"model_type": "muscall_musicnn_model", "depths": 1}})
     with pytest.raises(ValueError, match="MusCALLConfig has no field projection_dims"):
         train.parse_arguments(["--config", str(recipe), "--model_config", '{"projection_dims": 8}'])
     with pytest.raises(ValueError, match="eval_every must be at least 1, got 0"):
