@@ -230,6 +230,38 @@ def test_synchronised_batch_norm_alone(monkeypatch):
     assert norms[1].momentum == 0.1
 
 
+def test_a_frozen_tower_runs_once_for_each_window(accelerator):
+    objective = make_objective().train()
+    inputs, targets = make_batch()
+    windows, sizes = inputs["input_values"], []
+    objective.model.audio_model.register_forward_hook(lambda module, args, output: sizes.append(len(args[0])))
+    objective.freeze({"audio_model"})
+    with torch.no_grad():
+        expected = objective.model.get_audio_features(windows).pooler_output
+        sizes.clear()
+        torch.testing.assert_close(objective(**inputs)["audio_embeds"], expected)
+    assert sizes == [1] * len(windows.unique(dim=0))
+    loss, _ = backward(accelerator, objective, inputs, targets)
+    objective.zero_grad()
+    chunked, _ = backward(accelerator, objective, inputs, targets, chunk_size=4)
+    torch.testing.assert_close(loss, chunked)
+    assert objective.model.audio_projection.weight.grad.abs().sum() > 0
+    rolled = objective(**{**inputs, "input_values": windows.roll(1, 0)})["audio_embeds"]
+    torch.testing.assert_close(rolled, expected.roll(1, 0))
+    assert sizes == [1] * len(windows.unique(dim=0))
+
+    objective.freeze(set())  # it learns again: what was known of it no longer holds
+    objective(**inputs)
+    assert sizes[-1] == len(windows) and not objective.known_windows
+
+
+def test_synchronised_statistics_are_for_the_resnet():
+    model = make_objective().model
+    model.audio_model = torch.nn.Identity()
+    with pytest.raises(ValueError, match="synchronised is for the ResNet tower: take local or frozen"):
+        synchronise_batch_norm(model)
+
+
 def test_frozen_towers_do_not_learn(accelerator):
     objective = make_objective(dropout=0.5).train()
     objective.freeze({"text_model"})

@@ -3,6 +3,7 @@
 
 from contextlib import contextmanager, nullcontext
 from functools import partial
+from hashlib import blake2b
 
 import torch
 import torch.distributed as dist
@@ -10,7 +11,7 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import nn
 
-from modeling_muscall import MusCALLConvNorm, MusCALLModel
+from modeling_muscall import MusCALLAudioModel, MusCALLConvNorm, MusCALLModel
 from training.augmentation import WaveformAugmentation
 from training.losses import (
     REFERENCE_BATCH_SIZE,
@@ -21,6 +22,10 @@ from training.losses import (
     gather_with_gradient,
     nt_xent_loss,
 )
+
+
+BATCH_NORMS = nn.BatchNorm1d | nn.BatchNorm2d
+WINDOWS_KEPT = 100_000  # features of a frozen audio tower, about 1 kB each
 
 
 class ContrastiveObjective(nn.Module):
@@ -58,6 +63,7 @@ class ContrastiveObjective(nn.Module):
         self.content_weighting, self.reference_batch_size = content_weighting, reference_batch_size
         self.ssl_weight, self.ssl_temperature = ssl_weight, ssl_temperature
         self.frozen, self.frozen_batch_norm, self.embedding_norms = set(), False, {}
+        self.known_windows: dict[bytes, torch.Tensor] = {}
         for name in ("audio", "text"):
             getattr(model, f"{name}_projection").register_forward_hook(partial(self._record_norm, f"{name}_embedding"))
         if ssl_weight:
@@ -77,6 +83,7 @@ class ContrastiveObjective(nn.Module):
         in evaluation mode; `batch_norm` keeps the running statistics in use, frozen or not.
         """
         self.frozen, self.frozen_batch_norm = set(towers), batch_norm
+        self.known_windows.clear()
         for tower in ("audio_model", "text_model"):
             getattr(self.model, tower).requires_grad_(tower not in towers)
         self.train(self.training)
@@ -87,7 +94,7 @@ class ContrastiveObjective(nn.Module):
             getattr(self.model, tower).eval()
         if self.frozen_batch_norm:
             for module in self.modules():
-                if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+                if isinstance(module, BATCH_NORMS):
                     module.eval()
         return self
 
@@ -115,15 +122,29 @@ class ContrastiveObjective(nn.Module):
             view `first_view` and `second_view` of shape `(batch_size, hidden_size // 2)`.
         """
         text_embeds = self.model.get_text_features(**text_inputs).pooler_output
-        if second_view is None:
-            return {
-                "text_embeds": text_embeds,
-                "audio_embeds": self.model.get_audio_features(input_values).pooler_output,
-            }
-        pooled = self.model.audio_model(torch.cat([input_values, second_view])).pooler_output
-        first, second = self.ssl_projector(pooled).chunk(2)
+        windows = input_values if second_view is None else torch.cat([input_values, second_view])
+        pooled = self._pool_windows(windows)
         audio_embeds = F.normalize(self.model.audio_projection(pooled[: len(input_values)]), dim=-1)
-        return {"text_embeds": text_embeds, "audio_embeds": audio_embeds, "first_view": first, "second_view": second}
+        embeds = {"text_embeds": text_embeds, "audio_embeds": audio_embeds}
+        if second_view is not None:
+            embeds["first_view"], embeds["second_view"] = self.ssl_projector(pooled).chunk(2)
+        return embeds
+
+    def _pool_windows(self, windows: torch.Tensor) -> torch.Tensor:
+        """`(windows, samples)` -> `(windows, hidden_size)`. On a CPU a frozen tower runs once for each window."""
+        if "audio_model" not in self.frozen or windows.device.type != "cpu":
+            return self.model.audio_model(windows).pooler_output
+        pooled = []
+        with torch.no_grad():
+            for window in windows:
+                key = blake2b(window.numpy(), digest_size=16).digest()
+                if key not in self.known_windows:
+                    if len(self.known_windows) == WINDOWS_KEPT:
+                        self.known_windows.clear()
+                    # Alone: its bits do not depend on what else is new, and so not on where a run was resumed.
+                    self.known_windows[key] = self.model.audio_model(window[None]).pooler_output[0]
+                pooled.append(self.known_windows[key])
+        return torch.stack(pooled)
 
     def loss(
         self, embeds: dict[str, torch.Tensor], targets: dict[str, torch.Tensor]
@@ -253,7 +274,7 @@ def constant_statistics(module: nn.Module):
     gradient checkpointing.
     """
     # A momentum of 0, and not `track_running_stats`, which changes what checkpointing finds saved.
-    norms = [(norm, norm.momentum) for norm in module.modules() if isinstance(norm, nn.BatchNorm2d)]
+    norms = [(norm, norm.momentum) for norm in module.modules() if isinstance(norm, BATCH_NORMS)]
     counts = [norm.num_batches_tracked.clone() for norm, _ in norms]
     for norm, _ in norms:
         norm.momentum = 0.0
@@ -312,7 +333,14 @@ class SynchronisedBatchNorm2d(nn.BatchNorm2d):
 
 
 def synchronise_batch_norm(model: MusCALLModel):
-    """Makes every batch norm of the audio tower one over all processes, in place; weights and names stay."""
+    """
+    Makes every batch norm of the audio tower one over all processes, in place; weights and names stay.
+
+    Raises:
+        `ValueError`: for the tower of musicnn, whose batch norms follow other layers.
+    """
+    if not isinstance(model.audio_model, MusCALLAudioModel):
+        raise ValueError("batch_norm synchronised is for the ResNet tower: take local or frozen for this one.")
     for module in model.modules():
         if isinstance(module, MusCALLConvNorm):
             norm = SynchronisedBatchNorm2d(module.norm.num_features, device=module.norm.weight.device)
