@@ -15,7 +15,8 @@ from convert_musicnn import read_taggers
 from processing_muscall import MusCALLFeatureExtractor
 
 
-SURE, RARE = 0.1, 0.9  # a tag holds above this probability, and above what this share of the training clips have
+SURE, RARE = 0.15, 0.9  # a tag holds above this probability, and above what this share of the training clips have
+VOICE = 0.3  # voices are heard too often where there are none
 # A word of a caption, its kind, and the tags of which one must hold.
 WORDS = """
 rock|genre|MSD:rock,MTT:rock
@@ -48,9 +49,9 @@ piano|part|MTT:piano
 harpsichord|part|MTT:harpsichord
 harp|part|MTT:harp
 sitar|part|MTT:sitar
-a choir|part|MTT:choir,MTT:choral
-a female voice|part|MTT:female vocal,MTT:female voice,MSD:female vocalists
-a male voice|part|MTT:male vocal,MTT:male voice
+a choir|voice|MTT:choir,MTT:choral
+a female voice|voice|MTT:female vocal,MTT:female voice,MSD:female vocalists
+a male voice|voice|MTT:male vocal,MTT:male voice
 a strong beat|part|MTT:beat
 slow|mood|MTT:slow
 fast|mood|MTT:fast
@@ -129,8 +130,9 @@ def sure_words(tags: dict[str, np.ndarray], training: np.ndarray) -> list[dict[s
     """
     rules = [line.split("|") for line in WORDS.split("\n") if line]
     excess = {}
-    for word, _, names in rules:
-        each = [tags[name] / max(SURE, np.quantile(tags[name][training], RARE)) for name in names.split(",")]
+    for word, kind, names in rules:
+        least = VOICE if kind == "voice" else SURE
+        each = [tags[name] / max(least, np.quantile(tags[name][training], RARE)) for name in names.split(",")]
         excess[word] = np.maximum.reduce(each)
     clips = []
     for clip in range(len(training)):
@@ -143,7 +145,7 @@ def sure_words(tags: dict[str, np.ndarray], training: np.ndarray) -> list[dict[s
                 for some in words
             )
             if excess[word][clip] >= 1 and not clash:
-                words[kind].append(word)
+                words["part" if kind == "voice" else kind].append(word)
         clips.append(words)
     return clips
 

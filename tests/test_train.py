@@ -26,9 +26,9 @@ from safetensors.torch import load_file, save_file
 from transformers import CLIPTokenizer
 
 import train
-from configuration_muscall import MusCALLConfig
+from configuration_muscall import MusCALLConfig, MusCALLMusicnnConfig
 from evaluation.embedding import embed_corpus
-from modeling_muscall import MusCALLModel
+from modeling_muscall import MusCALLModel, MusCALLMusicnnModel
 from processing_muscall import MusCALLFeatureExtractor, MusCALLProcessor
 from training.checkpointing import list_checkpoints, replace_files
 from training.data import load_corpus
@@ -297,8 +297,14 @@ def test_recipes_start(run_main, corpus, tmp_path, monkeypatch, path):
     monkeypatch.setattr(train.StopRequest, "anywhere", lambda *_: True)
     args = arguments(path, corpus, tmp_path / "run", "--batch_size", 4, "--num_workers", 0, "--log_every", 1)
     args += ["--max_validation_tracks", "12", "--eval_batch_size", "4"]
+    args += ["--sentence_model_name_or_path", str(make_sentence_model(tmp_path))]
+    if path.stem == "musicnn":
+        config = MusCALLMusicnnConfig(window_seconds=4, num_filters=2, num_middle_filters=4, feature_size=8)
+        MusCALLMusicnnModel(config).save_pretrained(tmp_path / "tower")
+        args += ["--audio_model_name_or_path", str(tmp_path / "tower")]
+        args += ["--text_model_name_or_path", str(tmp_path / "bert")]
     with pytest.raises(SystemExit, match="^130$"):
-        run_main([*args, "--sentence_model_name_or_path", str(make_sentence_model(tmp_path))])
+        run_main(args)
     assert np.isfinite(read_log(tmp_path / "run")[-1]["loss"])
     assert [path.name for path in list_checkpoints(tmp_path / "run" / "checkpoints")][-1] == "step-0000001"
 
