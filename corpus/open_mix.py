@@ -293,7 +293,10 @@ def build(
     for split, folder in FOLDERS.items():
         rows[split] = [row for row in rows[split] if row["captions"]]
         lines = [json.dumps(row | {"facts": json.dumps(row["facts"])}, ensure_ascii=False) for row in rows[split]]
-        (output_dir / folder / "metadata.jsonl").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        metadata = output_dir / folder / "metadata.jsonl"
+        metadata.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        if not lines:
+            metadata.unlink()  # `datasets` cannot read an empty one
     write_datasheet(rows, output_dir)
     return rows
 

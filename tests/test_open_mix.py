@@ -6,7 +6,6 @@ import shutil
 import zipfile
 from random import Random
 
-import datasets
 import numpy as np
 import pytest
 import soundfile
@@ -14,6 +13,7 @@ import soundfile
 from corpus import open_mix
 from corpus.open_mix import CLIP_SECONDS, FOLDERS, RATE, Track, build, cut, find_tracks, read_queries, read_table
 from corpus.pseudo_captions import WORDS, sure_words, write_captions
+from training.data import load_splits
 
 
 NOTHING = {"genre": [], "part": [], "mood": []}
@@ -149,8 +149,9 @@ def test_a_real_package(tmp_path, monkeypatch):
     assert len(rows["train"]) > 15 and not rows["test"]
     files = {path: path.stat().st_mtime_ns for path in (tmp_path / "mix").rglob("*.flac")}
     assert len(files) == len(rows["train"]) == len(list((tmp_path / "mix").rglob(".*.tags.npy")))
-    corpus = datasets.load_dataset("audiofolder", data_dir=str(tmp_path / "mix" / "main"), split="train")
-    assert {"captions", "caption_source", "licence", "title", "artist", "family"} <= set(corpus.column_names)
+    splits, _ = load_splits(str(tmp_path / "mix" / "main"), None)
+    columns = set(splits["train"].column_names)
+    assert {"captions", "caption_source", "licence", "title", "artist", "family", "queries"} <= columns
     assert all(row["captions"] for row in rows["train"])
     assert {row["artist"] for row in rows["train"]} == {"Àlex Almarza"}
     assert "Free-Art-License-1.2 | 8" in (tmp_path / "mix" / "README.md").read_text()
