@@ -261,7 +261,7 @@ class MusCALLAveragePool(nn.Module):
         return self.out_proj(cells.mean(1))
 
 
-class MusCALLMusicnnFilters(nn.Module):
+class MusCALLMusicnnFilters(GradientCheckpointingLayer):
     """One shape of front-end filters: convolution, ReLU, batch norm, and the maximum over the bands."""
 
     def __init__(self, out_channels: int, bands: int, frames: int):
@@ -327,7 +327,7 @@ class MusCALLPreTrainedModel(PreTrainedModel):
     config: MusCALLConfig
     base_model_prefix = "muscall"
     supports_gradient_checkpointing = True
-    _no_split_modules = ["MusCALLStem", "MusCALLBottleneck", "MusCALLAttentionPool"]
+    _no_split_modules = ["MusCALLStem", "MusCALLBottleneck", "MusCALLAttentionPool", "MusCALLMusicnnNetwork"]
     _supports_sdpa = True
     _supports_flash_attn = True
     _supports_flex_attn = True

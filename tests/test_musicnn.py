@@ -8,10 +8,12 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 import torch.nn.functional as F
 
+import export_onnx
 import train
 from configuration_muscall import MusCALLConfig, MusCALLMusicnnConfig
 from convert_musicnn import read_taggers
@@ -127,6 +129,27 @@ def test_log_mel_is_that_of_torchaudio():
     )
 
 
+def test_log_mel_is_in_float32_whatever_the_precision():
+    tower, windows = make_tower(), torch.randn(2, 64000)
+    expected = tower.log_mel(windows)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(tower.log_mel(windows), expected)
+    assert torch.equal(tower.to(torch.bfloat16).log_mel(windows), expected)
+    assert tower(windows).pooler_output.dtype == torch.bfloat16
+
+
+def test_gradient_checkpointing():
+    gradients = []
+    for checkpointing in (False, True):
+        tower = make_tower().train()
+        if checkpointing:
+            tower.activation_checkpointing_enable()
+        tower(torch.from_numpy(make_sound())[: 2 * 64000].view(2, -1)).pooler_output.square().sum().backward()
+        gradients.append([parameter.grad for parameter in tower.parameters()])
+    for plain, checkpointed in zip(*gradients, strict=True):
+        torch.testing.assert_close(checkpointed, plain, atol=1e-6, rtol=1e-5)
+
+
 def make_model(**changes) -> MusCALLModel:
     torch.manual_seed(0)
     audio_config = {"model_type": "muscall_musicnn_model", **SMALL}
@@ -157,6 +180,22 @@ def test_training_lowers_the_loss(frozen, projection_hidden_size):
     assert losses[-1] < 0.9 * losses[0]
     changed = {name for name, tensor in model.audio_model.named_parameters() if not torch.equal(tensor, before[name])}
     assert not changed if frozen else len(changed) == len(before)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # the exporter's about itself
+def test_graphs(tmp_path):
+    """Compiled without graph breaks, and in onnxruntime, the tower gives the same."""
+    model, windows = make_model().eval(), torch.randn(3, 2, 64000)
+    model.audio_model = make_tower()
+    with torch.no_grad():
+        expected = model.get_audio_features(windows).pooler_output
+        compiled = torch.compile(model.get_audio_features, fullgraph=True, backend="aot_eager")
+        torch.testing.assert_close(compiled(windows).pooler_output, expected, atol=1e-5, rtol=0)
+    export_onnx.export(model, tmp_path, max_tokens=77)
+    session = onnxruntime.InferenceSession(tmp_path / "audio_model.onnx")
+    inputs = {"input_values": windows.numpy(), "window_weights": np.ones((3, 2), dtype=np.float32)}
+    np.testing.assert_allclose(session.run(["audio_embeds"], inputs)[0], expected, atol=1e-5)
 
 
 @pytest.mark.slow
