@@ -189,7 +189,7 @@ def main():
     feature_extractor = MusCALLFeatureExtractor(
         sampling_rate=audio_config.sampling_rate, window_seconds=audio_config.window_seconds
     )
-    tokenizer = CLIPTokenizer.from_pretrained(Path(__file__).parent)
+    tokenizer = CLIPTokenizer.from_pretrained(Path(__file__).parent / "clip_tokenizer")
     if len(tokenizer) == text_config.vocab_size:
         tokenizer.model_max_length = text_config.max_position_embeddings
         MusCALLProcessor(feature_extractor, tokenizer).save_pretrained(args.output_dir)

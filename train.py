@@ -320,7 +320,7 @@ def build_model(args: ModelArguments) -> tuple[MusCALLModel, MusCALLProcessor]:
         tokenizer = AutoTokenizer.from_pretrained(args.text_model_name_or_path)
     else:
         model = MusCALLModel(MusCALLConfig(**model_config))
-        tokenizer = CLIPTokenizer.from_pretrained(ROOT)  # AutoTokenizer would ask to trust this folder's code
+        tokenizer = CLIPTokenizer.from_pretrained(ROOT / "clip_tokenizer")
     if audio_model is not None:
         model.audio_model = audio_model
     audio_config, text_config = model.config.audio_config, model.config.text_config

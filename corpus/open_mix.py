@@ -2,12 +2,13 @@
 """
 The open mix: real music under free licences out of Debian packages, cut into clips, with captions.
 
-    python corpus/open_mix.py [--output_dir DIR] [--packages a b] [--cache_dir DIR]
+    python corpus/open_mix.py [--output_dir DIR] [--packages a b] [--cache_dir DIR] [--recordings DIR]
 
 `open_mix.csv` says what is taken from which package, into which split, and what is known about it. Needs Debian's
 `apt-get` and `dpkg-deb`, but no rights. Packages are fetched once; a track that was cut is not cut again, so that a
 build that was stopped goes on. Whole packages are held out: `validation`, `test`, and `unseen`, styles that training
-never hears. `DIR/main` and `DIR/unseen` are Hugging Face audio folders, `DIR/README.md` a datasheet.
+never hears. `DIR/main` and `DIR/unseen` are Hugging Face audio folders, and so is `DIR/rendered`, music
+rendered here with true captions, for training alone; `DIR/README.md` is a datasheet.
 """
 
 import argparse
@@ -17,6 +18,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -37,17 +39,28 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from corpus.pseudo_captions import fetch_wheel, sure_words, tag_clips, write_captions  # noqa: E402, see above
+from corpus.build import find_soundfont  # noqa: E402, see above
+from corpus.pseudo_captions import (  # noqa: E402
+    fetch_wheel,
+    sure_words,
+    tag_clips,
+    write_captions,
+    write_phrases,
+)
+from corpus.rendered_mix import SOUNDFONT, build_rendered  # noqa: E402
 
 
 TABLE = Path(__file__).with_suffix(".csv")
 QUERIES = TABLE.with_name("open_mix_queries.csv")
 FOLDERS = {"train": "main/train", "validation": "main/validation", "test": "main/test", "unseen": "unseen/test"}
+RENDERED = "rendered/train"
 RATE = 16000  # hertz
 CLIP_SECONDS, MAX_CLIPS = 20, 8  # of a training track
 HELD_OUT_SECONDS = 60  # of a held-out track, its middle, as one clip
 QUIET = -55.0  # dB below full scale: a clip under this RMS is left out
 PEAK = 0.9
+PHRASES = 20  # captions of a training clip in other words than the tagger's, at most
+UNTITLED = re.compile(r"(track|music|untitled|song|level|theme|loop|ingame)\b", re.I)
 ARCHIVES = (".pk3", ".zip")
 AUDIO = (".ogg", ".opus", ".mp3")
 
@@ -132,6 +145,15 @@ def find_tracks(package: str, rows: list[dict], cache_dir: Path) -> list[Track]:
     return tracks
 
 
+def find_recordings(folder: Path) -> list[Track]:
+    """What a folder with a table `tracks.csv` has for training: file_name, title, artist, licence and
+    genre_or_description of each recording."""
+    with (folder / "tracks.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    known = {"split": "train", "words": "", "stems": ""}
+    return [Track(folder.name, row["file_name"], {**row, **known}) for row in rows]
+
+
 def open_member(root: Path, path: str):
     file, _, member = path.partition("!")
     if not member:
@@ -153,6 +175,13 @@ def read_tags(root: Path, path: str) -> dict[str, str]:
         return {}
     tags = (file.tags if file else None) or {}
     return {name: str(tags[name][0]).strip() for name in ("title", "artist", "genre") if tags.get(name)}
+
+
+def readable_title(title: str) -> str:
+    """`03_DarkCastle_v2` -> `Dark Castle`; nothing, where it names no more than a number."""
+    title = re.sub(r"\(.*?\)|\[.*?\]|\bv?\d+\b|\d+", " ", re.sub(r"[_.\-]+", " ", title))
+    title = " ".join(re.sub(r"(?<=[a-z])(?=[A-Z])", " ", title).split())
+    return title if len(title) > 3 and not UNTITLED.match(title) else ""
 
 
 def level(samples: np.ndarray) -> float:
@@ -189,9 +218,10 @@ def cut(track: Track, cache_dir: Path, output_dir: Path) -> list[dict]:
         os.replace(folder / f".{name}", folder / name)
         facts = {
             "file_name": name,
-            "title": tags.get("title") or Path(track.path.rpartition("!")[2]).stem,
+            "title": track.row.get("title") or tags.get("title") or Path(track.path.rpartition("!")[2]).stem,
             "artist": track.row["artist"] or tags.get("artist", ""),
             "genre": tags.get("genre", ""),
+            "description": track.row.get("genre_or_description", ""),
             "facts": [fact.strip() for fact in track.row["words"].split(";") if fact.strip()],
             "licence": track.row["licence"],
             "package": track.package,
@@ -207,7 +237,8 @@ def cut(track: Track, cache_dir: Path, output_dir: Path) -> list[dict]:
 def caption(rows: dict[str, list[dict]], output_dir: Path, wheel: Path) -> None:
     """
     Adds `captions` and `caption_source` to the rows: `metadata` where all is from the package, else `pseudo`. A
-    held-out track of which the package says something has that for its caption, and nothing of the tagger's.
+    held-out track of which the package says something has that for its caption, and nothing of the tagger's; what is
+    for training has its title and [`write_phrases`] too.
     """
     clips = [(split, row) for split, some in rows.items() for row in some]
     tags = tag_clips([output_dir / FOLDERS[split] / row["file_name"] for split, row in clips], wheel)
@@ -217,9 +248,14 @@ def caption(rows: dict[str, list[dict]], output_dir: Path, wheel: Path) -> None:
     nothing = {kind: [] for kind in ("genre", "part", "mood")}
     for (split, row), words in zip(clips, sure_words(tags, training), strict=True):
         stated = split != "train" and row["facts"]
-        row["captions"] = write_captions(row["facts"], nothing if stated else words, Random(row["file_name"]))
+        random = Random(row["file_name"])
+        row["captions"] = write_captions(row["facts"], nothing if stated else words, random)
         if split != "train":
             row["captions"] = row["captions"][:1]
+        else:
+            holds = {word for some in words.values() for word in some}
+            row["captions"] += write_phrases(holds, random, PHRASES)
+            row["captions"] += [text for text in (readable_title(row["title"]), row["description"]) if text]
         row["caption_source"] = "metadata" if stated or not any(words.values()) else "pseudo"
 
 
@@ -255,11 +291,16 @@ def _vocabulary(row: dict) -> set[str]:
 
 
 def build(
-    output_dir: Path, cache_dir: Path, packages: list[str] | None = None, num_workers: int | None = None
+    output_dir: Path,
+    cache_dir: Path,
+    packages: list[str] | None = None,
+    recordings: Path | None = None,
+    num_workers: int | None = None,
 ) -> dict[str, list[dict]]:
     """
     Args:
-        packages (`list[str]`, *optional*): Only these; all of the table by default.
+        packages (`list[str]`, *optional*): Only these; all of the table, and the rendered music, by default.
+        recordings (`Path`, *optional*): See [`find_recordings`].
 
     Returns:
         `dict[str, list[dict]]`: for each split the rows of its clips.
@@ -274,10 +315,13 @@ def build(
     for folder in FOLDERS.values():
         (output_dir / folder).mkdir(parents=True, exist_ok=True)
     tracks = [track for package in chosen for track in find_tracks(package, table[package], cache_dir)]
+    places = [(track, cache_dir) for track in tracks]
+    if recordings:
+        places += [(track, recordings.parent) for track in find_recordings(recordings)]
     rows = {split: [] for split in FOLDERS}
     with ProcessPoolExecutor(num_workers, get_context("spawn")) as pool:  # a fork of torch's threads can hang
-        futures = [pool.submit(cut, track, cache_dir, output_dir) for track in tracks]
-        for track, future in tqdm(zip(tracks, futures, strict=True), "cutting", len(tracks)):
+        futures = [pool.submit(cut, track, root, output_dir) for track, root in places]
+        for (track, _), future in tqdm(zip(places, futures, strict=True), "cutting", len(places)):
             rows[track.row["split"]] += future.result()
     caption(rows, output_dir, fetch_wheel(cache_dir))
     queries = read_queries()
@@ -290,7 +334,13 @@ def build(
                 if split != "train" and any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
             ]
             row["queries"] = "; ".join(meant)
-    for split, folder in FOLDERS.items():
+    if not packages:
+        fetch([SOUNDFONT[0]], cache_dir)
+        soundfonts = [find_soundfont(), cache_dir.joinpath(*SOUNDFONT)]
+        rows["rendered"] = build_rendered(output_dir / RENDERED, soundfonts, num_workers)
+    for split, folder in {**FOLDERS, "rendered": RENDERED}.items():
+        if split not in rows:
+            continue
         rows[split] = [row for row in rows[split] if row["captions"]]
         lines = [json.dumps(row | {"facts": json.dumps(row["facts"])}, ensure_ascii=False) for row in rows[split]]
         metadata = output_dir / folder / "metadata.jsonl"
@@ -310,9 +360,10 @@ def main():
         "--cache_dir", type=Path, default=Path.home() / ".cache" / "muscall", help="default: %(default)s"
     )
     parser.add_argument("--packages", nargs="+", help="only these")
+    parser.add_argument("--recordings", type=Path, help="a folder with tracks.csv, added to what is trained on")
     parser.add_argument("--num_workers", type=int, help="processes that cut; one for each core by default")
     args = parser.parse_args()
-    rows = build(args.output_dir, args.cache_dir, args.packages, args.num_workers)
+    rows = build(args.output_dir, args.cache_dir, args.packages, args.recordings, args.num_workers)
     for split, some in rows.items():
         print(f"{split}: {len(some)} clips of {len({row['family'] for row in some})} tracks")
 

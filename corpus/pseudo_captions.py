@@ -1,6 +1,7 @@
 # Copyright 2026 The MusCALL repository authors. Licensed under the Apache License, Version 2.0.
 """Captions from what is known of a clip: facts from its package, and tags that a pretrained tagger is sure of."""
 
+import csv
 import subprocess
 import sys
 import zipfile
@@ -15,6 +16,7 @@ from convert_musicnn import read_taggers
 from processing_muscall import MusCALLFeatureExtractor
 
 
+PHRASES = Path(__file__).with_name("phrases.csv")
 SURE, RARE = 0.15, 0.9  # a tag holds above this probability, and above what this share of the training clips have
 VOICE = 0.3  # voices are heard too often where there are none
 # A word of a caption, its kind, and the tags of which one must hold.
@@ -26,6 +28,13 @@ electronic|genre|MSD:electronic,MTT:electronic
 dance|genre|MSD:dance,MTT:dance
 house|genre|MSD:House
 techno|genre|MTT:techno
+electro|genre|MSD:electro
+hip hop|genre|MSD:Hip-Hop
+soul|genre|MSD:soul
+rnb|genre|MSD:rnb
+funk|genre|MSD:funk
+punk|genre|MSD:punk
+opera|genre|MTT:opera
 jazz|genre|MSD:jazz
 blues|genre|MSD:blues
 country|genre|MSD:country,MTT:country
@@ -60,6 +69,10 @@ soft|mood|MTT:soft
 loud|mood|MTT:loud
 strange|mood|MTT:weird
 acoustic|mood|MSD:acoustic
+happy|mood|MSD:happy
+sad|mood|MSD:sad
+mellow|mood|MSD:Mellow
+party|mood|MSD:party
 """
 CLASHES = [("slow", "fast"), ("slow", "techno"), ("quiet", "loud"), ("soft", "loud"), ("acoustic", "synthesizers")]
 TEMPLATES = [
@@ -76,6 +89,22 @@ TEMPLATES = [
     "{tags}, {parts}",
     "music with {parts}",
     "music {scene}",
+]
+# How phrases become captions.
+FRAMES = [  # of nouns and of adjectives alike
+    "{a}",
+    "{a}",
+    "{a}, {b}",
+    "{a}, {b}",
+    "{a} and {b}",
+    "{a}, {b}, {c}",
+    "{A}. {B}.",
+    "{A}, {b}. {C}.",
+    "a track: {a}, {b}",
+    "music, {a}",
+    "I am looking for this: {a}",
+    "One could call it {a}, or {b}.",
+    "It reminds me of this: {a}",
 ]
 
 
@@ -189,3 +218,31 @@ def write_captions(facts: list[str], words: dict[str, list[str]], random: Random
         if len(captions) == count:
             break
     return list(captions.values())
+
+
+def read_phrases() -> dict[tuple[str, ...], list[str]]:
+    """What people may call music of which certain words hold: `("piano", "slow")` -> `["slow piano", ...]`."""
+    with PHRASES.open(newline="", encoding="utf-8") as file:
+        return {tuple(row["words"].split("+")): row["phrases"].split("; ") for row in csv.DictReader(file)}
+
+
+def write_phrases(words: set[str], random: Random, count: int) -> list[str]:
+    """
+    Up to `count` different captions in other words than the tagger's: associations of its tags, not observations.
+
+    Args:
+        words (`set[str]`): What holds of the clip; those without phrases are passed over.
+    """
+    phrases = [
+        (phrase, len(needed))  # of two words more often: they say more
+        for needed, some in read_phrases().items()
+        if words.issuperset(needed)
+        for phrase in some
+    ]
+    captions = []
+    for _ in range(count if phrases else 0):
+        chosen = random.choices([phrase for phrase, _ in phrases], [weight for _, weight in phrases], k=3)
+        slots = dict(zip("abc", chosen, strict=True))
+        slots |= {name.upper(): phrase[0].upper() + phrase[1:] for name, phrase in slots.items()}
+        captions.append(random.choice(FRAMES).format(**slots))
+    return list(dict.fromkeys(captions))

@@ -300,7 +300,7 @@ def test_files_to_evaluate_are_checked_before_training(tracks):
 
 
 def test_collator_pads_to_the_longest_and_keeps_the_end_of_text():
-    tokenizer = CLIPTokenizer.from_pretrained(ROOT)
+    tokenizer = CLIPTokenizer.from_pretrained(ROOT / "clip_tokenizer")
     window = {"input_values": np.zeros(RATE, np.float32), "track_id": 5, "unreadable": [(3, "3.wav: gone")]}
     batch = TrainingCollator(tokenizer)([{**window, "caption": text} for text in ("piano", "calm solo piano")])
     inputs = batch["inputs"]
@@ -323,13 +323,15 @@ def test_equal_tracks_and_captions_have_equal_ids(tmp_path):
     tracks = {"path": [str(tmp_path / f"{name}.wav") for name in ("a", "copy", "other")], "bytes": [None] * 3}
     tracks = Dataset.from_dict({**tracks, "captions": [["calm"], ["slow"], ["calm"]]})
     windows = TrainingWindows(tracks, RATE, RATE, seed=0)
-    targets = TrainingCollator(CLIPTokenizer.from_pretrained(ROOT))([windows[i] for i in range(3)])["targets"]
+    targets = TrainingCollator(CLIPTokenizer.from_pretrained(ROOT / "clip_tokenizer"))([windows[i] for i in range(3)])[
+        "targets"
+    ]
     assert duplicate_mask(**targets).tolist() == [[False, True, True], [True, False, False], [True, False, False]]
 
 
 def test_workers_know_the_epoch(tracks):
     windows = TrainingWindows(tracks, RATE, RATE, seed=0)
-    collate = TrainingCollator(CLIPTokenizer.from_pretrained(ROOT))
+    collate = TrainingCollator(CLIPTokenizer.from_pretrained(ROOT / "clip_tokenizer"))
     epochs = {}
     for num_workers in (0, 2):
         loader = DataLoader(windows, 5, collate_fn=collate, num_workers=num_workers)

@@ -215,7 +215,7 @@ def make_clap(folder, fused):
     torch.manual_seed(0)
     ClapModel(config).save_pretrained(folder)
     extractor = ClapFeatureExtractor(truncation="fusion" if fused else "rand_trunc")
-    ClapProcessor(extractor, CLIPTokenizer.from_pretrained(ROOT)).save_pretrained(folder)
+    ClapProcessor(extractor, CLIPTokenizer.from_pretrained(ROOT / "clip_tokenizer")).save_pretrained(folder)
     return folder
 
 

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from transformers import AutoConfig, AutoProcessor, AutoTokenizer
+from transformers import AutoConfig, AutoProcessor, CLIPTokenizer
 
 from configuration_muscall import MusCALLConfig
 
@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    return AutoTokenizer.from_pretrained(ROOT, trust_remote_code=True)
+    return CLIPTokenizer.from_pretrained(ROOT / "clip_tokenizer")
 
 
 def test_config_is_the_default():

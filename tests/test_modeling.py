@@ -15,11 +15,11 @@ from transformers import (
     AutoConfig,
     AutoModel,
     AutoProcessor,
-    AutoTokenizer,
     BertConfig,
     BertModel,
     CLIPTextConfig,
     CLIPTextModel,
+    CLIPTokenizer,
     pipeline,
 )
 
@@ -64,7 +64,7 @@ def checkpoint(model, tmp_path_factory):
     """A folder as `save_pretrained` writes it, with its processor."""
     folder = tmp_path_factory.mktemp("checkpoint")
     model.save_pretrained(folder)
-    tokenizer = AutoTokenizer.from_pretrained(ROOT, trust_remote_code=True)
+    tokenizer = CLIPTokenizer.from_pretrained(ROOT / "clip_tokenizer")
     MusCALLProcessor(MusCALLFeatureExtractor(window_seconds=1), tokenizer).save_pretrained(folder)
     return folder
 
@@ -349,7 +349,7 @@ def test_fresh_process(model, checkpoint, tmp_path):
     arguments = [checkpoint, tmp_path / "again", tmp_path / "in", tmp_path / "out"]
     subprocess.run([sys.executable, "-c", IN_A_FRESH_PROCESS, *arguments], check=True, cwd=tmp_path, env=environment)
     processor = MusCALLProcessor(
-        MusCALLFeatureExtractor(window_seconds=1), AutoTokenizer.from_pretrained(ROOT, trust_remote_code=True)
+        MusCALLFeatureExtractor(window_seconds=1), CLIPTokenizer.from_pretrained(ROOT / "clip_tokenizer")
     )
     inputs = processor(text=CAPTIONS, audio=torch_waves, sampling_rate=16000, return_tensors="pt")
     with torch.no_grad():

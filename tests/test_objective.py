@@ -70,7 +70,9 @@ def make_batch(first=0, last=SIZE):
     generator = torch.Generator().manual_seed(1)
     waves = torch.randn(SIZE, 2 * RATE, generator=generator) * torch.linspace(0.01, 0.5, SIZE)[:, None]
     caption_embeds = torch.randn(SIZE, 8, generator=generator) + 0.5
-    text = CLIPTokenizer.from_pretrained(ROOT)(CAPTIONS[first:last], padding=True, return_tensors="pt")
+    text = CLIPTokenizer.from_pretrained(ROOT / "clip_tokenizer")(
+        CAPTIONS[first:last], padding=True, return_tensors="pt"
+    )
     targets = {
         "track_ids": torch.tensor(TRACKS[first:last]),
         "caption_ids": torch.tensor([CAPTIONS.index(caption) for caption in CAPTIONS[first:last]]),

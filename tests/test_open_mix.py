@@ -11,8 +11,20 @@ import pytest
 import soundfile
 
 from corpus import open_mix
-from corpus.open_mix import CLIP_SECONDS, FOLDERS, RATE, Track, build, cut, find_tracks, read_queries, read_table
-from corpus.pseudo_captions import WORDS, sure_words, write_captions
+from corpus.open_mix import (
+    CLIP_SECONDS,
+    FOLDERS,
+    RATE,
+    Track,
+    build,
+    cut,
+    find_recordings,
+    find_tracks,
+    read_queries,
+    read_table,
+    readable_title,
+)
+from corpus.pseudo_captions import FRAMES, WORDS, read_phrases, sure_words, write_captions, write_phrases
 from training.data import load_splits
 
 
@@ -128,6 +140,63 @@ def test_captions_say_what_is_known_in_various_words():
         assert "a ambient" not in caption.lower() and "  " not in caption and "music music" not in caption
     assert write_captions([], NOTHING, Random(0)) == []
     assert write_captions(["for a castle"], NOTHING, Random(0)) == ["music for a castle"]
+
+
+def test_phrases_are_of_known_words_and_say_nothing_of_what_is_absent():
+    known = {line.split("|")[0] for line in WORDS.split("\n") if line}
+    phrases = read_phrases()
+    assert {word for words in phrases for word in words} == known
+    said = [phrase for some in phrases.values() for phrase in some]
+    assert len(said) > 700 and all(phrase.strip() == phrase and phrase for phrase in said)
+    assert not any({"no", "not", "without", "never"} & set(phrase.lower().split()) for phrase in said)
+
+
+def test_phrases_were_not_taken_from_the_queries_that_measure_them():
+    said = {phrase.lower() for some in read_phrases().values() for phrase in some}
+    assert not said & {query.lower() for query, _ in read_queries()}
+
+
+def test_phrases_of_what_holds_alone():
+    phrases = read_phrases()
+    allowed = {*phrases[("piano",)], *phrases[("slow",)], *phrases[("piano", "slow")]}
+    captions = write_phrases({"piano", "slow", "a word without phrases"}, Random(0), 40)
+    assert len(captions) > 30
+    for caption in captions:
+        rest = caption.lower()
+        for phrase in sorted(allowed, key=len, reverse=True):
+            rest = rest.replace(phrase.lower(), "")
+        frame = "".join(FRAMES).lower()
+        assert all(word in frame for word in rest.replace(",", " ").replace(".", " ").split()), caption
+    assert any(phrase in caption for caption in captions for phrase in phrases[("piano", "slow")])
+    assert write_phrases(set(), Random(0), 40) == []
+
+
+@pytest.mark.parametrize(
+    ("title", "readable"),
+    [
+        ("03_DarkCastle_v2", "Dark Castle"),
+        ("Battle Epic", "Battle Epic"),
+        ("The Sky Clears (demo) [2019]", "The Sky Clears"),
+        ("track13", ""),
+        ("music-level-4", ""),
+        ("007", ""),
+    ],
+)
+def test_titles_that_say_something(title, readable):
+    assert readable_title(title) == readable
+
+
+def test_recordings_of_ones_own(tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "tracks.csv").write_text(
+        "file_name,title,artist,licence,genre_or_description\na.flac,The Sea,Ann,CC0-1.0,a slow air\n"
+    )
+    soundfile.write(tmp_path / "mine" / "a.flac", 0.1 * np.random.default_rng(0).normal(size=25 * RATE), RATE)
+    (tmp_path / FOLDERS["train"]).mkdir(parents=True)
+    (track,) = find_recordings(tmp_path / "mine")
+    (row,) = cut(track, tmp_path, tmp_path)
+    assert (row["title"], row["artist"], row["licence"]) == ("The Sea", "Ann", "CC0-1.0")
+    assert row["description"] == "a slow air"
 
 
 def test_bad_input(tmp_path, monkeypatch):

@@ -12,7 +12,7 @@ import pytest
 import soundfile
 import soxr
 import torch
-from transformers import AutoTokenizer
+from transformers import CLIPTokenizer
 
 from processing_muscall import AudioReader, MusCALLFeatureExtractor, MusCALLProcessor, read_audio, window_layout
 
@@ -54,7 +54,7 @@ def extractor():
 @pytest.fixture(scope="module")
 def processor():
     return MusCALLProcessor(
-        MusCALLFeatureExtractor(window_seconds=2.0), AutoTokenizer.from_pretrained(ROOT, trust_remote_code=True)
+        MusCALLFeatureExtractor(window_seconds=2.0), CLIPTokenizer.from_pretrained(ROOT / "clip_tokenizer")
     )
 
 

@@ -404,7 +404,7 @@ def build(corpus, recipe):
     model = MusCALLModel(MusCALLConfig(**yaml.safe_load(recipe.read_text())["model_config"])).eval()
     extractor = MusCALLFeatureExtractor(sampling_rate=RATE, window_seconds=2)
     tracks = load_corpus(str(corpus))["test"].select(range(7))  # odd: the two processes have unequal shares
-    return model, MusCALLProcessor(extractor, CLIPTokenizer.from_pretrained(ROOT)), tracks
+    return model, MusCALLProcessor(extractor, CLIPTokenizer.from_pretrained(ROOT / "clip_tokenizer")), tracks
 
 
 def embed_in_a_process(rank, port, corpus, recipe, folder):
