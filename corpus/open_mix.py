@@ -2,7 +2,7 @@
 """
 The open mix: real music under free licences out of Debian packages, cut into clips, with captions.
 
-    python corpus/open_mix.py [--output_dir DIR] [--packages a b] [--cache_dir DIR] [--recordings DIR]
+    python corpus/open_mix.py [--output_dir DIR] [--packages a b] [--cache_dir DIR]
 
 `open_mix.csv` says what is taken from which package, into which split, and what is known about it. Needs Debian's
 `apt-get` and `dpkg-deb`, but no rights. Packages are fetched once; a track that was cut is not cut again, so that a
@@ -59,7 +59,7 @@ CLIP_SECONDS, MAX_CLIPS = 20, 8  # of a training track
 HELD_OUT_SECONDS = 60  # of a held-out track, its middle, as one clip
 QUIET = -55.0  # dB below full scale: a clip under this RMS is left out
 PEAK = 0.9
-PHRASES = 20  # captions of a training clip in other words than the tagger's, at most
+PHRASES = 8  # captions of a training clip in other words than the tagger's, at most
 UNTITLED = re.compile(r"(track|music|untitled|song|level|theme|loop|ingame)\b", re.I)
 ARCHIVES = (".pk3", ".zip")
 AUDIO = (".ogg", ".opus", ".mp3")
@@ -145,15 +145,6 @@ def find_tracks(package: str, rows: list[dict], cache_dir: Path) -> list[Track]:
     return tracks
 
 
-def find_recordings(folder: Path) -> list[Track]:
-    """What a folder with a table `tracks.csv` has for training: file_name, title, artist, licence and
-    genre_or_description of each recording."""
-    with (folder / "tracks.csv").open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    known = {"split": "train", "words": "", "stems": ""}
-    return [Track(folder.name, row["file_name"], {**row, **known}) for row in rows]
-
-
 def open_member(root: Path, path: str):
     file, _, member = path.partition("!")
     if not member:
@@ -218,10 +209,9 @@ def cut(track: Track, cache_dir: Path, output_dir: Path) -> list[dict]:
         os.replace(folder / f".{name}", folder / name)
         facts = {
             "file_name": name,
-            "title": track.row.get("title") or tags.get("title") or Path(track.path.rpartition("!")[2]).stem,
+            "title": tags.get("title") or Path(track.path.rpartition("!")[2]).stem,
             "artist": track.row["artist"] or tags.get("artist", ""),
             "genre": tags.get("genre", ""),
-            "description": track.row.get("genre_or_description", ""),
             "facts": [fact.strip() for fact in track.row["words"].split(";") if fact.strip()],
             "licence": track.row["licence"],
             "package": track.package,
@@ -255,7 +245,7 @@ def caption(rows: dict[str, list[dict]], output_dir: Path, wheel: Path) -> None:
         else:
             holds = {word for some in words.values() for word in some}
             row["captions"] += write_phrases(holds, random, PHRASES)
-            row["captions"] += [text for text in (readable_title(row["title"]), row["description"]) if text]
+            row["captions"] += [title] if (title := readable_title(row["title"])) else []
         row["caption_source"] = "metadata" if stated or not any(words.values()) else "pseudo"
 
 
@@ -294,13 +284,11 @@ def build(
     output_dir: Path,
     cache_dir: Path,
     packages: list[str] | None = None,
-    recordings: Path | None = None,
     num_workers: int | None = None,
 ) -> dict[str, list[dict]]:
     """
     Args:
         packages (`list[str]`, *optional*): Only these; all of the table, and the rendered music, by default.
-        recordings (`Path`, *optional*): See [`find_recordings`].
 
     Returns:
         `dict[str, list[dict]]`: for each split the rows of its clips.
@@ -315,13 +303,10 @@ def build(
     for folder in FOLDERS.values():
         (output_dir / folder).mkdir(parents=True, exist_ok=True)
     tracks = [track for package in chosen for track in find_tracks(package, table[package], cache_dir)]
-    places = [(track, cache_dir) for track in tracks]
-    if recordings:
-        places += [(track, recordings.parent) for track in find_recordings(recordings)]
     rows = {split: [] for split in FOLDERS}
     with ProcessPoolExecutor(num_workers, get_context("spawn")) as pool:  # a fork of torch's threads can hang
-        futures = [pool.submit(cut, track, root, output_dir) for track, root in places]
-        for (track, _), future in tqdm(zip(places, futures, strict=True), "cutting", len(places)):
+        futures = [pool.submit(cut, track, cache_dir, output_dir) for track in tracks]
+        for track, future in tqdm(zip(tracks, futures, strict=True), "cutting", len(tracks)):
             rows[track.row["split"]] += future.result()
     caption(rows, output_dir, fetch_wheel(cache_dir))
     queries = read_queries()
@@ -360,10 +345,9 @@ def main():
         "--cache_dir", type=Path, default=Path.home() / ".cache" / "muscall", help="default: %(default)s"
     )
     parser.add_argument("--packages", nargs="+", help="only these")
-    parser.add_argument("--recordings", type=Path, help="a folder with tracks.csv, added to what is trained on")
     parser.add_argument("--num_workers", type=int, help="processes that cut; one for each core by default")
     args = parser.parse_args()
-    rows = build(args.output_dir, args.cache_dir, args.packages, args.recordings, args.num_workers)
+    rows = build(args.output_dir, args.cache_dir, args.packages, args.num_workers)
     for split, some in rows.items():
         print(f"{split}: {len(some)} clips of {len({row['family'] for row in some})} tracks")
 

@@ -90,22 +90,7 @@ TEMPLATES = [
     "music with {parts}",
     "music {scene}",
 ]
-# How phrases become captions.
-FRAMES = [  # of nouns and of adjectives alike
-    "{a}",
-    "{a}",
-    "{a}, {b}",
-    "{a}, {b}",
-    "{a} and {b}",
-    "{a}, {b}, {c}",
-    "{A}. {B}.",
-    "{A}, {b}. {C}.",
-    "a track: {a}, {b}",
-    "music, {a}",
-    "I am looking for this: {a}",
-    "One could call it {a}, or {b}.",
-    "It reminds me of this: {a}",
-]
+FRAMES = ["{a}", "{a}, {b}", "{A}. {B}.", "{a}, {b}, {c}"]  # how phrases become captions
 
 
 def fetch_wheel(cache_dir: Path) -> Path:

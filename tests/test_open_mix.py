@@ -18,13 +18,12 @@ from corpus.open_mix import (
     Track,
     build,
     cut,
-    find_recordings,
     find_tracks,
     read_queries,
     read_table,
     readable_title,
 )
-from corpus.pseudo_captions import FRAMES, WORDS, read_phrases, sure_words, write_captions, write_phrases
+from corpus.pseudo_captions import WORDS, read_phrases, sure_words, write_captions, write_phrases
 from training.data import load_splits
 
 
@@ -160,13 +159,12 @@ def test_phrases_of_what_holds_alone():
     phrases = read_phrases()
     allowed = {*phrases[("piano",)], *phrases[("slow",)], *phrases[("piano", "slow")]}
     captions = write_phrases({"piano", "slow", "a word without phrases"}, Random(0), 40)
-    assert len(captions) > 30
+    assert len(captions) > 25
     for caption in captions:
         rest = caption.lower()
         for phrase in sorted(allowed, key=len, reverse=True):
             rest = rest.replace(phrase.lower(), "")
-        frame = "".join(FRAMES).lower()
-        assert all(word in frame for word in rest.replace(",", " ").replace(".", " ").split()), caption
+        assert not rest.strip(" ,."), caption
     assert any(phrase in caption for caption in captions for phrase in phrases[("piano", "slow")])
     assert write_phrases(set(), Random(0), 40) == []
 
@@ -184,19 +182,6 @@ def test_phrases_of_what_holds_alone():
 )
 def test_titles_that_say_something(title, readable):
     assert readable_title(title) == readable
-
-
-def test_recordings_of_ones_own(tmp_path):
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "tracks.csv").write_text(
-        "file_name,title,artist,licence,genre_or_description\na.flac,The Sea,Ann,CC0-1.0,a slow air\n"
-    )
-    soundfile.write(tmp_path / "mine" / "a.flac", 0.1 * np.random.default_rng(0).normal(size=25 * RATE), RATE)
-    (tmp_path / FOLDERS["train"]).mkdir(parents=True)
-    (track,) = find_recordings(tmp_path / "mine")
-    (row,) = cut(track, tmp_path, tmp_path)
-    assert (row["title"], row["artist"], row["licence"]) == ("The Sea", "Ann", "CC0-1.0")
-    assert row["description"] == "a slow air"
 
 
 def test_bad_input(tmp_path, monkeypatch):
