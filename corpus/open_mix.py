@@ -7,8 +7,8 @@ The open mix: real music under free licences out of Debian packages, cut into cl
 `open_mix.csv` says what is taken from which package, into which split, and what is known about it. Needs Debian's
 `apt-get` and `dpkg-deb`, but no rights. Packages are fetched once; a track that was cut is not cut again, so that a
 build that was stopped goes on. Whole packages are held out: `validation`, `test`, and `unseen`, styles that training
-never hears. `DIR/main` and `DIR/unseen` are Hugging Face audio folders, and so is `DIR/rendered`, music
-rendered here with true captions, for training alone; `DIR/README.md` is a datasheet.
+never hears. `DIR/rendered` is music rendered here, with true captions. `DIR/main`,
+`DIR/unseen` and `DIR/rendered` are Hugging Face audio folders, `DIR/README.md` is a datasheet.
 """
 
 import argparse
@@ -53,10 +53,10 @@ from corpus.rendered_mix import SOUNDFONT, build_rendered  # noqa: E402
 TABLE = Path(__file__).with_suffix(".csv")
 QUERIES = TABLE.with_name("open_mix_queries.csv")
 FOLDERS = {"train": "main/train", "validation": "main/validation", "test": "main/test", "unseen": "unseen/test"}
-RENDERED = "rendered/train"
 RATE = 16000  # hertz
 CLIP_SECONDS, MAX_CLIPS = 20, 8  # of a training track
 HELD_OUT_SECONDS = 60  # of a held-out track, its middle, as one clip
+SOURCES = ("metadata", "pseudo", "rendered")  # of captions
 QUIET = -55.0  # dB below full scale: a clip under this RMS is left out
 PEAK = 0.9
 PHRASES = 8  # captions of a training clip in other words than the tagger's, at most
@@ -252,13 +252,13 @@ def caption(rows: dict[str, list[dict]], output_dir: Path, wheel: Path) -> None:
 def write_datasheet(rows: dict[str, list[dict]], output_dir: Path) -> None:
     lines = ["# The open mix\n", "Written by `corpus/open_mix.py`.\n"]
     lines += [
-        "| split | tracks | clips | hours | packages | captions from metadata | pseudo |",
-        "|---|---|---|---|---|---|---|",
+        "| split | tracks | clips | hours | packages | captions from metadata | pseudo | of rendered music |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for split, some in rows.items():
         sources = Counter(row["caption_source"] for row in some)
         counts = [len({row["family"] for row in some}), len(some), f"{sum(row['seconds'] for row in some) / 3600:.1f}"]
-        counts += [len({row["package"] for row in some}), sources["metadata"], sources["pseudo"]]
+        counts += [len({row["package"] for row in some}), *(sources[kind] for kind in SOURCES)]
         lines.append(f"| {split} | " + " | ".join(map(str, counts)) + " |")
     everything = [row for some in rows.values() for row in some]
     tracks = {row["family"]: row for row in everything}.values()
@@ -270,8 +270,9 @@ def write_datasheet(rows: dict[str, list[dict]], output_dir: Path) -> None:
         lines += [f"| {value} | {count} |" for value, count in Counter(values).most_common(40)]
     lines.append(
         "\nPseudo-captions are guesses of a tagger (musicnn, trained on MagnaTagATune and the Million Song Dataset); "
-        "nobody has listened to check them. Known gaps: this is music of games: hardly any singing, hip hop, reggae, "
-        "soul, or recordings of acoustic ensembles."
+        "nobody has listened to check them; the phrases of corpus/phrases.csv are what one may call music of such "
+        "tags, not what anybody heard. Captions of rendered music say what was written into it. Known gaps: the "
+        "recordings are music of games: hardly any singing, hip hop, reggae, soul, or acoustic ensembles."
     )
     (output_dir / "README.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
@@ -319,13 +320,13 @@ def build(
                 if split != "train" and any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
             ]
             row["queries"] = "; ".join(meant)
+    folders = dict(FOLDERS)
     if not packages:
         fetch([SOUNDFONT[0]], cache_dir)
         soundfonts = [find_soundfont(), cache_dir.joinpath(*SOUNDFONT)]
-        rows["rendered"] = build_rendered(output_dir / RENDERED, soundfonts, num_workers)
-    for split, folder in {**FOLDERS, "rendered": RENDERED}.items():
-        if split not in rows:
-            continue
+        for split, some in build_rendered(output_dir / "rendered", soundfonts, num_workers).items():
+            rows[f"rendered {split}"], folders[f"rendered {split}"] = some, f"rendered/{split}"
+    for split, folder in folders.items():
         rows[split] = [row for row in rows[split] if row["captions"]]
         lines = [json.dumps(row | {"facts": json.dumps(row["facts"])}, ensure_ascii=False) for row in rows[split]]
         metadata = output_dir / folder / "metadata.jsonl"

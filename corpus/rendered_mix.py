@@ -1,7 +1,7 @@
 # Copyright 2026 The MusCALL repository authors. Licensed under the Apache License, Version 2.0.
 """
 Rendered music with true captions for the open mix: fiddle tunes and chorales that music21 carries, arranged here, and
-the training half of the shipped MMA clips in another soundfont, key and tempo than the default corpus has.
+the training half of the shipped MMA clips in another key and tempo than the default corpus has.
 
 The encodings of music21 are read where it is installed and never shipped.
 """
@@ -22,7 +22,7 @@ import mido
 import soundfile
 from tqdm import tqdm
 
-from corpus.build import CORPUS, RATE, read_rows, render, replace_file
+from corpus.build import CORPUS, RATE, SPLITS, read_rows, render, replace_file
 from corpus.make_mma import LOWEST, PROGRAMS, join, write_midi
 
 
@@ -291,14 +291,16 @@ def _score_clip(path: Path, dance: str | None) -> tuple[bytes, dict] | None:
     return midi, {"title": score.title, "captions": captions, "facts": facts, "family": score.name}
 
 
-def _write_clip(folder: Path, soundfonts: list[str], kind: str, *source) -> dict | None:
-    """One clip and its row; the row is kept beside the clip."""
+def _write_clip(output_dir: Path, soundfonts: list[str], kind: str, *source) -> tuple[str, dict] | None:
+    """One clip; returns its split and its row, which is kept beside the clip."""
     label = source[0]["id"] if kind == "mma" else f"{source[0].parent.name}/{source[0].name}"
-    digest = hashlib.sha256(label.encode())
-    name = f"{kind}-{digest.hexdigest()[:10]}"
+    digest = hashlib.sha256(label.encode()).digest()
+    name = f"{kind}-{digest.hex()[:10]}"
+    split = "train" if kind == "mma" else {0: "validation", 1: "test"}.get(digest[1] % 16, "train")
+    folder = output_dir / split
     done = folder / f".{name}.json"
     if done.exists():
-        return json.loads(done.read_text())
+        return split, json.loads(done.read_text())
     if kind == "mma":
         row, midi = source
         midi = vary(midi, Random(label))
@@ -306,34 +308,35 @@ def _write_clip(folder: Path, soundfonts: list[str], kind: str, *source) -> dict
         facts = {"style": row["genres"], "instruments": row["instruments"]}
         clip = {"title": row["title"], "captions": captions, "facts": facts, "family": row["family"]}
         clip |= {"artist": row["artist"], "licence": row["licence"]}
-        soundfont = soundfonts[1]  # the default corpus has the other
     else:
         made = _score_clip(*source)
         if made is None:
             return None
         midi, clip = made
         clip |= {"artist": "traditional" if source[1] else "Johann Sebastian Bach", "licence": "public domain"}
-        soundfont = soundfonts[digest.digest()[0] % 2]
-    wave = render(midi, Path(soundfont).read_bytes())
+    wave = render(midi, Path(soundfonts[digest[0] % 2]).read_bytes())
     flac = io.BytesIO()
     soundfile.write(flac, wave, RATE, format="FLAC", subtype="PCM_16")
     replace_file(folder / f"{name}.flac", flac.getvalue())
-    clip |= {"file_name": f"{name}.flac", "caption_source": "metadata", "package": kind, "seconds": len(wave) / RATE}
+    clip |= {"file_name": f"{name}.flac", "caption_source": "rendered"}
+    clip |= {"package": "mma" if kind == "mma" else "music21", "path": label, "seconds": len(wave) / RATE}
     done.write_text(json.dumps(clip, ensure_ascii=False))
-    return clip
+    return split, clip
 
 
-def build_rendered(output_dir: Path, soundfonts: list[Path], num_workers: int | None = None) -> list[dict]:
+def build_rendered(output_dir: Path, soundfonts: list[Path], num_workers: int | None = None) -> dict[str, list[dict]]:
     """
-    Renders about 2,900 clips into `output_dir`, all for training; a clip that is there is not rendered again.
+    Renders about 3,000 clips into a folder for each split; a clip that is there is not rendered again. Every 16th tune
+    and chorale is for validation, and as many for testing.
 
     Args:
         soundfonts (`list[Path]`): Two .sf2 files.
 
     Returns:
-        `list[dict]`: the rows of the clips.
+        `dict[str, list[dict]]`: for each split the rows of its clips.
     """
-    output_dir.mkdir(parents=True, exist_ok=True)
+    for split in SPLITS:
+        (output_dir / split).mkdir(parents=True, exist_ok=True)
     fonts = [str(path) for path in soundfonts]
     tasks = [("tune" if dance else "chorale", path, dance) for path, dance in find_scores()]
     with zipfile.ZipFile(CORPUS / "mma" / "midi.zip") as archive:
@@ -342,5 +345,10 @@ def build_rendered(output_dir: Path, soundfonts: list[Path], num_workers: int | 
                 tasks.append(("mma", row, archive.read(f"{row['id']}.mid")))
     with ProcessPoolExecutor(num_workers, get_context("spawn")) as pool:
         futures = [pool.submit(_write_clip, output_dir, fonts, *task) for task in tasks]
-        rows = [future.result() for future in tqdm(futures, "rendering")]
-    return [row for row in rows if row is not None]
+        clips = [future.result() for future in tqdm(futures, "rendering")]
+    rows = {split: [] for split in SPLITS}
+    for clip in clips:
+        if clip is not None:
+            split, row = clip
+            rows[split].append(row)
+    return rows

@@ -89,8 +89,10 @@ def test_a_build_goes_on_where_it_stopped(tmp_path, monkeypatch):
     monkeypatch.setattr(rendered_mix, "find_scores", lambda: [scores[0], scores[-1]])
     monkeypatch.setattr(rendered_mix, "read_rows", lambda: some)
     built = build_rendered(tmp_path / "clips", [find_soundfont()] * 2, num_workers=1)
-    assert [row["file_name"].split("-")[0] for row in built] == ["tune", "chorale", "mma"]  # nothing that is held out
-    files = sorted((tmp_path / "clips").glob("*.flac"))
+    kinds = {row["file_name"].split("-")[0]: split for split, rows in built.items() for row in rows}
+    assert set(kinds) == {"tune", "chorale", "mma"} and kinds["mma"] == "train"
+    assert sum(map(len, built.values())) == 3  # nothing that the default corpus holds out
+    files = sorted((tmp_path / "clips").glob("*/*.flac"))
     for file in files:
         samples, rate = soundfile.read(file)
         assert rate == 16000 and len(samples) == 20 * rate and np.sqrt(np.square(samples).mean()) > 0.01

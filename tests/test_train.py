@@ -23,12 +23,12 @@ from conftest import RATE, SIZES, make_sentence_model
 from huggingface_hub import ModelCard
 from huggingface_hub.utils import filter_repo_objects
 from safetensors.torch import load_file, save_file
-from transformers import CLIPTokenizer
+from transformers import AutoTokenizer, CLIPTokenizer
 
 import train
 from configuration_muscall import MusCALLConfig, MusCALLMusicnnConfig
 from evaluation.embedding import embed_corpus
-from modeling_muscall import MusCALLModel, MusCALLMusicnnModel
+from modeling_muscall import MusCALLModel
 from processing_muscall import MusCALLFeatureExtractor, MusCALLProcessor
 from training.checkpointing import list_checkpoints, replace_files
 from training.data import load_corpus
@@ -298,11 +298,15 @@ def test_recipes_start(run_main, corpus, tmp_path, monkeypatch, path):
     args = arguments(path, corpus, tmp_path / "run", "--batch_size", 4, "--num_workers", 0, "--log_every", 1)
     args += ["--max_validation_tracks", "12", "--eval_batch_size", "4"]
     args += ["--sentence_model_name_or_path", str(make_sentence_model(tmp_path))]
-    if path.stem == "musicnn":
-        config = MusCALLMusicnnConfig(window_seconds=4, num_filters=2, num_middle_filters=4, feature_size=8)
-        MusCALLMusicnnModel(config).save_pretrained(tmp_path / "tower")
-        args += ["--audio_model_name_or_path", str(tmp_path / "tower")]
-        args += ["--text_model_name_or_path", str(tmp_path / "bert")]
+    if path.stem == "release":
+        tower = MusCALLMusicnnConfig(window_seconds=4, num_filters=2, num_middle_filters=4, feature_size=8)
+        model = MusCALLModel.from_text_pretrained(tmp_path / "bert", audio_config=tower, projection_hidden_size=8)
+        model.save_pretrained(tmp_path / "start")
+        processor = MusCALLProcessor(
+            MusCALLFeatureExtractor(window_seconds=4), AutoTokenizer.from_pretrained(tmp_path / "bert")
+        )
+        processor.save_pretrained(tmp_path / "start")
+        args += ["--model_name_or_path", str(tmp_path / "start"), "--dataset_weights", "1"]
     with pytest.raises(SystemExit, match="^130$"):
         run_main(args)
     assert np.isfinite(read_log(tmp_path / "run")[-1]["loss"])
