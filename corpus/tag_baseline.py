@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from transformers import AutoTokenizer
+from transformers import AutoConfig, AutoTokenizer
 
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -28,7 +28,6 @@ from modeling_muscall import MusCALLModel  # noqa: E402
 from processing_muscall import MusCALLFeatureExtractor, MusCALLProcessor  # noqa: E402
 
 
-HIDDEN_SIZE = 768  # of the projections: twice that of the sentence encoder
 USUAL = 0.7  # standard deviations above the mean, from where on a tag counts
 GAIN = 4.0  # of the text: within the bend of GELU, from where a projection learns
 LOGIT_SCALE = math.log(10)
@@ -53,11 +52,12 @@ def build_tag_baseline(
     """
     tower, layers = read_taggers(wheel)
     torch.manual_seed(0)
+    size = AutoConfig.from_pretrained(text_model_name_or_path).hidden_size
     model = MusCALLModel.from_text_pretrained(
         text_model_name_or_path,
         audio_config=tower.config,
-        projection_dim=HIDDEN_SIZE // 2,
-        projection_hidden_size=HIDDEN_SIZE,
+        projection_dim=size,
+        projection_hidden_size=2 * size,  # of text: each number and its opposite; of audio: tags, and room to learn
     ).eval()
     model.audio_model = tower
     tokenizer = AutoTokenizer.from_pretrained(text_model_name_or_path)
@@ -73,19 +73,19 @@ def build_tag_baseline(
 
     names = embed_sentences(model, tokenizer, [f"{name.partition(':')[2]} music" for name in tags])
     names = torch.nn.functional.normalize(names, dim=-1)
-    center, size = names.mean(0), tower.config.feature_size
+    center, feature_size = names.mean(0), tower.config.feature_size
     first, last = model.audio_projection[0], model.audio_projection[2]
     for number, (weight, bias, _) in enumerate(layers):  # a hidden unit for each tag; the others are silent
         units = slice(number * len(bias), (number + 1) * len(bias))
         first.weight[units] = 0
-        first.weight[units, number * size : (number + 1) * size] = (weight / deviation[units]).T
+        first.weight[units, number * feature_size : (number + 1) * feature_size] = (weight / deviation[units]).T
         first.bias[units] = (bias - mean[units]) / deviation[units] - USUAL
     last.weight.zero_()
     last.weight[:, : len(names)] = (names - center).T
 
     # gelu(x) - gelu(-x) = x: the text embedding passes as it is.
     first, last = model.text_projection[0], model.text_projection[2]
-    both = torch.cat([torch.eye(len(center)), -torch.eye(len(center))])
+    both = torch.cat([torch.eye(size), -torch.eye(size)])
     length = embed_sentences(model, tokenizer, ["music", "a piano", "a song about rain"]).norm(dim=-1).mean()
     first.weight.copy_(both * GAIN / length)
     first.bias.copy_(-GAIN * both @ center)

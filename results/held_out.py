@@ -74,7 +74,10 @@ def best_ranks(scores: np.ndarray, relevant: np.ndarray) -> tuple[np.ndarray, np
 def chance(relevant: np.ndarray, k: int = 10) -> float:
     """The share of queries with one of their items among `k` random ones."""
     items, meant = relevant.shape[1], relevant.sum(1)
-    return float(1 - np.prod([np.clip(items - meant - draw, 0, None) / (items - draw) for draw in range(k)], 0).mean())
+    return float(
+        1
+        - np.prod([np.clip(items - meant - draw, 0, None) / (items - draw) for draw in range(min(k, items))], 0).mean()
+    )
 
 
 def measure(text_embeds: np.ndarray, audio_embeds: np.ndarray, meant: list[list[int]]) -> dict[str, dict]:

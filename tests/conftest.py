@@ -100,7 +100,7 @@ def save_model(folder, seed=0):
 
     torch.manual_seed(seed)
     model = MusCALLModel(MusCALLConfig(**yaml.safe_load(RECIPE)["model_config"]))
-    tokenizer = CLIPTokenizer.from_pretrained(Path(__file__).parents[1])
+    tokenizer = CLIPTokenizer.from_pretrained(Path(__file__).parents[1] / "clip_tokenizer")
     model.save_pretrained(folder)
     MusCALLProcessor(MusCALLFeatureExtractor(sampling_rate=RATE, window_seconds=2), tokenizer).save_pretrained(folder)
     return folder

@@ -75,6 +75,5 @@ def test_a_checkpoint_that_was_changed(published, tmp_path, change, message):
         check_golden(folder)
 
 
-@pytest.mark.skipif(not (ROOT / GOLDEN).exists(), reason="no weights are released yet")
 def test_the_released_weights():
     check_golden(ROOT)

@@ -1,10 +1,10 @@
-"""The repository as the Hub sees it: configuration, processor and tokenizer load from the checkout itself."""
+"""The repository as the Hub sees it: what was released loads from the checkout itself. And the paper's tokenizer."""
 
-import json
 from pathlib import Path
 
 import pytest
-from transformers import AutoConfig, AutoProcessor, CLIPTokenizer
+import torch
+from transformers import AutoConfig, AutoModel, AutoProcessor, CLIPTokenizer
 
 from configuration_muscall import MusCALLConfig
 
@@ -17,26 +17,28 @@ def tokenizer():
     return CLIPTokenizer.from_pretrained(ROOT / "clip_tokenizer")
 
 
-def test_config_is_the_default():
-    config = AutoConfig.from_pretrained(ROOT, trust_remote_code=True)
-    for name in ("audio_config", "text_config"):
-        assert getattr(config, name).to_dict() == getattr(MusCALLConfig(), name).to_dict()
-    assert json.loads((ROOT / "config.json").read_text())["architectures"] == ["MusCALLModel"]
+def test_the_release_loads_in_float32_and_is_small():
+    model = AutoModel.from_pretrained(ROOT, trust_remote_code=True)
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32} and not model.symptoms()
+    assert sum(file.stat().st_size for file in ROOT.glob("*.safetensors")) < 60e6
 
 
-def test_processor_fits_the_config():
+def test_the_releases_processor_fits_its_config():
     processor = AutoProcessor.from_pretrained(ROOT, trust_remote_code=True)
-    audio_config, text_config = MusCALLConfig().audio_config, MusCALLConfig().text_config
-    assert processor.feature_extractor.sampling_rate == audio_config.sampling_rate
-    assert processor.feature_extractor.window_samples == audio_config.window_samples
-    assert len(processor.tokenizer) == text_config.vocab_size
-    assert processor.tokenizer.model_max_length == text_config.max_position_embeddings
+    config = AutoConfig.from_pretrained(ROOT, trust_remote_code=True)
+    assert config.architectures == ["MusCALLModel"]
+    assert processor.feature_extractor.sampling_rate == config.audio_config.sampling_rate
+    assert processor.feature_extractor.window_samples == config.audio_config.window_samples
+    assert len(processor.tokenizer) == config.text_config.vocab_size
+    assert processor.tokenizer.model_max_length <= config.text_config.max_position_embeddings
+
+
+def test_the_papers_tokenizer_fits_the_default_config(tokenizer):
+    text_config = MusCALLConfig().text_config
+    assert len(tokenizer) == text_config.vocab_size
+    assert tokenizer.model_max_length == text_config.max_position_embeddings
     special = (text_config.bos_token_id, text_config.eos_token_id, text_config.pad_token_id)
-    assert (
-        processor.tokenizer.bos_token_id,
-        processor.tokenizer.eos_token_id,
-        processor.tokenizer.pad_token_id,
-    ) == special
+    assert (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id) == special
 
 
 # From `SimpleTokenizer` of openai/CLIP, as packaged by clip-anytorch 2.6.0, between its two special tokens.
