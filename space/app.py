@@ -98,24 +98,10 @@ SHOW_RESULTS = """() => {
 def parse_arguments(args=None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", nargs="?", type=Path, help="a folder of music; default: the default corpus")
-    parser.add_argument("--model", help="a checkpoint: a folder or a Hub id; default: this checkout, or runs/default")
+    parser.add_argument("--model", default=str(ROOT), help="a checkpoint: folder or Hub id; default: this checkout")
     parser.add_argument("--store", help="the index, a folder; default: in the Hugging Face cache, one for each folder")
     parser.add_argument("--port", type=int, help="default: 7860, or the next one that is free")
     return parser.parse_args(args)
-
-
-def find_model() -> str:
-    """
-    Raises:
-        `ValueError`: if there is no checkpoint to start with.
-    """
-    for folder in (ROOT, ROOT / "runs" / "default"):
-        if any(folder.glob("model*.safetensors")):
-            return str(folder)
-    raise ValueError(
-        "there is no checkpoint in this checkout or in runs/default: train one (accelerate launch train.py), or name "
-        "one with --model"
-    )
 
 
 def open_library(folder: Path, model: str, store: str | None) -> Library:
@@ -319,7 +305,7 @@ def main():
     if folder is None:
         folder = build_corpus() / "test"  # what the model was not trained on
         credits = {str(folder / Path(row["path"]).name): row for row in read_rows() if row["split"] == "test"}
-    demo = Demo(open_library(folder, arguments.model or find_model(), arguments.store), credits)
+    demo = Demo(open_library(folder, arguments.model, arguments.store), credits)
     demo.page().launch(
         server_port=arguments.port,
         theme=gr.themes.Base(**STYLE).set(**COLOURS),

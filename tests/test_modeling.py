@@ -441,6 +441,7 @@ def collapse(model):
     ("spoil", "symptoms"),
     [
         (lambda model: None, []),
+        (lambda model: torch.nn.init.eye_(model.text_projection.weight).add_(0.01), []),
         (
             lambda model: model.logit_scale.fill_(model.config.logit_scale_init_value),
             ["logit scale is exactly"],
@@ -449,7 +450,7 @@ def collapse(model):
         (lambda model: model.text_projection.weight.normal_(), ["`text_projection` is zero, or noise"]),
         (collapse, ["text tower has collapsed"]),
     ],
-    ids=["none", "logit scale", "zero", "noise", "collapsed"],
+    ids=["none", "identity", "logit scale", "zero", "noise", "collapsed"],
 )
 def test_what_a_checkpoint_suffers_from_is_said_as_it_loads(tmp_path, caplog, spoil, symptoms):
     torch.manual_seed(0)
