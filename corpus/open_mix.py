@@ -41,6 +41,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from corpus.build import find_soundfont  # noqa: E402, see above
 from corpus.pseudo_captions import (  # noqa: E402
+    WORDS,
     fetch_wheel,
     sure_words,
     tag_clips,
@@ -264,10 +265,10 @@ def write_datasheet(rows: dict[str, list[dict]], output_dir: Path) -> None:
     tracks = {row["family"]: row for row in everything}.values()
     for title, values in (
         ("Licences (tracks, as the packages' copyright files say)", [row["licence"] for row in tracks]),
-        ("Words most frequent in captions (clips)", [word for row in everything for word in _vocabulary(row)]),
+        ("Styles, instruments and moods in captions (clips)", [word for row in everything for word in _named(row)]),
     ):
         lines += [f"\n## {title}\n", "| | |", "|---|---|"]
-        lines += [f"| {value} | {count} |" for value, count in Counter(values).most_common(40)]
+        lines += [f"| {value} | {count} |" for value, count in Counter(values).most_common(60)]
     lines.append(
         "\nPseudo-captions are guesses of a tagger (musicnn, trained on MagnaTagATune and the Million Song Dataset); "
         "nobody has listened to check them; the phrases of corpus/phrases.csv are what one may call music of such "
@@ -277,8 +278,10 @@ def write_datasheet(rows: dict[str, list[dict]], output_dir: Path) -> None:
     (output_dir / "README.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def _vocabulary(row: dict) -> set[str]:
-    return {word.strip(".,").lower() for text in row["captions"] for word in text.split()} - {"a", "an", "and", "with"}
+def _named(row: dict) -> list[str]:
+    """Those of the tagger's words that the captions of a clip have."""
+    said = f" {re.sub(r'[^a-z ]', ' ', ' '.join(row['captions']).lower())} "
+    return [word for line in WORDS.split("\n") if line and f" {(word := line.split('|')[0]).lower()} " in said]
 
 
 def build(

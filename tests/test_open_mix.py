@@ -184,6 +184,10 @@ def test_titles_that_say_something(title, readable):
     assert readable_title(title) == readable
 
 
+def test_the_datasheet_counts_clips_that_name_a_style():
+    assert open_mix._named({"captions": ["Slow jazz.", "an acid jazz, piano; slow"]}) == ["jazz", "piano", "slow"]
+
+
 def test_bad_input(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="open_mix.csv has no package nothing-like-it"):
         build(tmp_path / "mix", tmp_path / "cache", ["nothing-like-it"])
