@@ -6,17 +6,19 @@ The pretrained music taggers of the package `musicnn` (Jordi Pons, ISC licence) 
     python convert_musicnn.py wheel runs/musicnn
 
 writes a folder that `MusCALLMusicnnModel.from_pretrained` loads: the networks of the Million Song Dataset and of
-MagnaTagATune, in this order, without the layers that name tags (`read_taggers` gives these too). TensorFlow is not
-needed.
+MagnaTagATune, in this order. The layers that name tags are beside them, in `tags.safetensors`: of a feature
+`(400,)`, the sigmoid of `feature @ weight + bias` has the probability of each tag. TensorFlow is not needed.
 """
 
 import argparse
 import ast
+import json
 import re
 from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors.torch import save_file
 
 from configuration_muscall import MusCALLMusicnnConfig
 from modeling_muscall import MusCALLMusicnnModel
@@ -147,8 +149,14 @@ def main():
     args = parser.parse_args()
     if not (args.wheel / "musicnn" / "configuration.py").exists():
         parser.error(f"{args.wheel} is no unpacked musicnn wheel: expected musicnn/configuration.py in it")
-    model, _ = read_taggers(args.wheel)
+    model, layers = read_taggers(args.wheel)
     model.save_pretrained(args.output_dir)
+    tensors = {
+        "weight": torch.block_diag(*(weight for weight, _, _ in layers)),
+        "bias": torch.cat([bias for _, bias, _ in layers]),
+    }
+    names = [f"{tagger}:{tag}" for tagger, (_, _, tags) in zip(TAGGERS, layers, strict=True) for tag in tags]
+    save_file(tensors, args.output_dir / "tags.safetensors", metadata={"tags": json.dumps(names)})
     print(f"{args.output_dir}: {sum(parameter.numel() for parameter in model.parameters()) / 1e6:.1f} M parameters")
 
 

@@ -77,7 +77,8 @@ from training.data import (
     load_corpus,
     mix_corpora,
 )
-from training.hashing import hash_weights
+from training.distillation import Distillation, FunctionMatchingWindows
+from training.hashing import hash_weights, with_code
 from training.launch import start_accelerator
 from training.losses import REFERENCE_BATCH_SIZE
 from training.objective import ContrastiveObjective, backward, synchronise_batch_norm
@@ -112,8 +113,11 @@ class ModelArguments:
             self.model_config = json.loads(self.model_config)
         self.model_config = self.model_config or {}
         towers = {"audio": self.audio_model_name_or_path, "text": self.text_model_name_or_path}
-        if self.model_name_or_path and (any(towers.values()) or self.model_config):
-            raise ValueError("model_name_or_path brings its own towers and configuration: give it alone.")
+        if self.model_name_or_path and (any(towers.values()) or set(self.model_config) - {"audio_config"}):
+            raise ValueError(
+                "model_name_or_path brings its own towers and configuration: give it alone, or with an audio_config "
+                "for a new audio tower."
+            )
         for name, tower in towers.items():
             if tower and f"{name}_config" in self.model_config:
                 raise ValueError(
@@ -219,6 +223,16 @@ class TrainingArguments:
     ssl_weight: float = field(
         default=0.0, metadata={"help": "Share of audio self-supervision in the loss, in [0, 1); 0.3 in the paper."}
     )
+    distillation_teacher: str | None = field(
+        default=None,
+        metadata={"help": "A folder of convert_musicnn.py whose features and tags the audio tower learns to give."},
+    )
+    distillation_weight: float = field(
+        default=1.0, metadata={"help": "Share of the distillation in the loss, in (0, 1]; at 1 it is alone."}
+    )
+    distillation_variants: int = field(
+        default=4, metadata={"help": "Ways in which the teacher hears each track, one an epoch, the first unchanged."}
+    )
     chunk_size: int | None = field(
         default=None,
         metadata={"help": "Pairs whose activations are in memory at a time (gradient caching); default: the batch."},
@@ -259,6 +273,12 @@ class TrainingArguments:
             raise ValueError(f"chunk_size must be at least 1, got {self.chunk_size}.")
         if not 0 <= self.ssl_weight < 1:
             raise ValueError(f"ssl_weight must be in [0, 1), got {self.ssl_weight}.")
+        if not 0 < self.distillation_weight <= 1:
+            raise ValueError(f"distillation_weight must be in (0, 1], got {self.distillation_weight}.")
+        if self.distillation_variants < 1:
+            raise ValueError(f"distillation_variants must be at least 1, got {self.distillation_variants}.")
+        if self.distillation_teacher and self.freeze_audio_steps:
+            raise ValueError("distillation_teacher teaches the audio tower: leave freeze_audio_steps at 0.")
         installed = {str(tracker.value) for tracker in get_available_trackers()}
         if missing := sorted(set(self.report_to) - installed):
             raise ValueError(
@@ -283,7 +303,7 @@ def parse_arguments(command_line: list[str]) -> tuple[ModelArguments, DataArgume
     known = {item.name for group in parser.dataclass_types for item in dataclasses.fields(group)}
     if unknown := sorted(set(recipe) - known):
         raise ValueError(f"{config}: unknown arguments {', '.join(unknown)}. Known are: {', '.join(sorted(known))}.")
-    if given.model_name_or_path:
+    if given.model_name_or_path and "model_name_or_path" not in recipe:
         recipe.pop("model_config", None)
     for name in ("audio", "text"):
         if getattr(given, f"{name}_model_name_or_path"):
@@ -302,15 +322,33 @@ def load_audio_model(name_or_path: str) -> MusCALLPreTrainedModel:
     return AUDIO_MODELS[model_type].from_pretrained(name_or_path, dtype=torch.float32)
 
 
+def replace_audio_tower(model: MusCALLModel, audio_config: dict) -> MusCALLFeatureExtractor:
+    """Gives a model a new audio tower at random; returns the feature extractor that it needs."""
+    size = model.config.audio_config.hidden_size
+    model.config.audio_config = MusCALLConfig(audio_config=audio_config).audio_config
+    model.audio_model = AUDIO_MODELS[model.config.audio_config.model_type](model.config.audio_config)
+    if model.config.audio_config.hidden_size != size:
+        raise ValueError(
+            f"the new audio tower's features must be as wide as those of the old one, {size}, got "
+            f"{model.config.audio_config.hidden_size}: set hidden_size"
+        )
+    return MusCALLFeatureExtractor(
+        sampling_rate=model.config.audio_config.sampling_rate, window_seconds=model.config.audio_config.window_seconds
+    )
+
+
 def build_model(args: ModelArguments) -> tuple[MusCALLModel, MusCALLProcessor]:
     # Where the weights come from, in this order:
     # 1. --resume: a checkpoint of this run replaces, later, whatever is built here
-    # 2. a MusCALL checkpoint
+    # 2. a MusCALL checkpoint, with a new audio tower where the recipe has an audio_config
     # 3. a pretrained text encoder, a pretrained audio tower, or both, the rest at random
     # 4. everything at random
     if args.model_name_or_path:
         model = MusCALLModel.from_pretrained(args.model_name_or_path, dtype=torch.float32)
-        return model, AutoProcessor.from_pretrained(args.model_name_or_path, trust_remote_code=True)
+        processor = AutoProcessor.from_pretrained(**with_code(args.model_name_or_path), trust_remote_code=True)
+        if "audio_config" in args.model_config:
+            processor.feature_extractor = replace_audio_tower(model, args.model_config["audio_config"])
+        return model, processor
     audio_model, model_config = None, args.model_config
     if args.audio_model_name_or_path:
         audio_model = load_audio_model(args.audio_model_name_or_path)
@@ -444,9 +482,13 @@ def main(command_line: list[str] | None = None):
     check_readable(validation, "validation", audio_config.sampling_rate)
     check_readable(corpus["test"], "test", audio_config.sampling_rate)
     shape = (audio_config.sampling_rate, audio_config.window_samples, args.seed)
+    if data_args.streaming and args.distillation_teacher:
+        raise ValueError("distillation_teacher hears each track several times: it goes without streaming")
     if data_args.streaming:
         place = (accelerator.process_index, accelerator.num_processes)
         windows = TrainingStream(corpus["train"], *shape, *place, data_args.shuffle_buffer)
+    elif args.distillation_teacher:
+        windows = FunctionMatchingWindows(corpus["train"], *shape, args.distillation_variants)
     else:
         windows = TrainingWindows(corpus["train"], *shape)
     caption_embeds = None
@@ -472,8 +514,16 @@ def main(command_line: list[str] | None = None):
 
     # Optimizer and schedule; the scheduler counts optimizer steps, so it is not prepared (accelerate would step it
     # once a process)
+    distillation = None
+    if args.distillation_teacher:
+        distillation = Distillation(args.distillation_teacher, model.audio_model)
     objective = ContrastiveObjective(
-        model, args.content_weighting, args.content_weight_reference_batch or None, args.ssl_weight
+        model,
+        args.content_weighting,
+        args.content_weight_reference_batch or None,
+        args.ssl_weight,
+        distillation=distillation,
+        distillation_weight=args.distillation_weight if distillation else 0.0,
     )
     optimizer = build_optimizer(objective, args)
     objective.freeze(frozen_at(0, args), args.batch_norm == "frozen")
@@ -518,6 +568,8 @@ def main(command_line: list[str] | None = None):
 
     def save():
         state["seconds"] = seconds_before + time.time() - started
+        for tower in filter(None, (objective.frozen_tower, distillation and distillation.teacher)):
+            tower.save()
         save_checkpoint(accelerator, checkpoints, state, args.keep_checkpoints)
 
     def quality(metrics) -> tuple[float, float]:

@@ -1,28 +1,33 @@
 # Copyright 2026 The MusCALL repository authors. Licensed under the Apache License, Version 2.0.
 """
-Clips of 20 s per second through the musicnn tower, against the same networks run plainly, layer after layer on one
-patch at a time and on all patches of a clip, against the paper's ResNet tower, and against the audio tower of
-transformers' CLAP on clips of 10 s.
+The released models against their teacher and against transformers' CLAP: clips of 20 s per second (CLAP's have 10 s),
+all in turns in one process; then size on disk and the memory that each takes in a process of its own.
 
     python benchmarks/musicnn_tower.py
 
-Weights are random: time does not depend on them.
+The teacher is the two networks of musicnn run naively, layer after layer over all bands, on all patches of a clip, as
+they were published, and on one patch at a time. CLAP's weights are random: time does not depend on them.
 """
 
 import argparse
+import resource
+import subprocess
 import sys
 import time
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from transformers import ClapAudioConfig, ClapAudioModel
+from transformers import ClapConfig, ClapModel
 
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
 
-from configuration_muscall import MusCALLAudioConfig, MusCALLMusicnnConfig  # noqa: E402, found through the path above
-from modeling_muscall import MusCALLAudioModel, MusCALLMusicnnModel  # noqa: E402
+from modeling_muscall import MusCALLModel  # noqa: E402, found through the path above
+
+
+FOLDERS = {"released": ROOT, "fast": ROOT / "fast"}
 
 
 def run_plainly(network, patches):
@@ -44,35 +49,50 @@ def run_plainly(network, patches):
     return network.dense_norm(F.relu(network.dense(network.pool_norm(pooled))))
 
 
+def run_teacher(tower, clips, at_once):
+    size, outputs = tower.config.patch_frames, []
+    for clip in clips:
+        spectrogram = tower.log_mel(clip[None])
+        starts = [min(size * n, spectrogram.shape[2] - size) for n in range(tower.config.num_patches)]
+        patches = torch.cat([spectrogram[..., start : start + size] for start in starts])
+        outputs += [[run_plainly(network, part) for network in tower.networks] for part in patches.split(at_once)]
+    return outputs
+
+
+def load(name):
+    if name == "CLAP":
+        return ClapModel(ClapConfig()).eval()
+    return MusCALLModel.from_pretrained(FOLDERS[name], dtype=torch.float32).eval()
+
+
+@torch.inference_mode()
+def embed(name, model, clips):
+    if name == "CLAP":  # from the spectrogram on: its own is made by NumPy
+        return model.get_audio_features(torch.zeros(len(clips), 1, 1001, 64)).pooler_output
+    return model.get_audio_features(clips).pooler_output
+
+
 @torch.inference_mode()
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batch_size", type=int, default=4)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--memory_of", help=argparse.SUPPRESS)
     args = parser.parse_args()
     torch.manual_seed(0)
     clips = torch.randn(args.batch_size, 320000) / 10
-    musicnn = MusCALLMusicnnModel(MusCALLMusicnnConfig()).eval()
-    resnet = MusCALLAudioModel(MusCALLAudioConfig()).eval()
-    clap, clap_features = ClapAudioModel(ClapAudioConfig()).eval(), torch.randn(args.batch_size, 1, 1001, 64)
-
-    def plainly(at_once):
-        size, outputs = musicnn.config.patch_frames, []
-        for clip in clips:
-            spectrogram = musicnn.log_mel(clip[None])
-            starts = [min(size * n, spectrogram.shape[2] - size) for n in range(musicnn.config.num_patches)]
-            patches = torch.cat([spectrogram[..., start : start + size] for start in starts])
-            outputs += [
-                [run_plainly(network, part) for network in musicnn.networks] for part in patches.split(at_once)
-            ]
-        return outputs
-
+    if args.memory_of:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        embed(args.memory_of, load(args.memory_of), clips)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        print(f"{peak / 1024:.0f} MiB of memory at its peak, {before / 1024:.0f} of them Python and libraries")
+        return
+    models = {name: load(name) for name in (*FOLDERS, "CLAP")}
+    tower = models["released"].audio_model
     runs = {
-        "musicnn, plainly": lambda: plainly(1),
-        "the same, all patches of a clip": lambda: plainly(musicnn.config.num_patches),
-        "musicnn tower": lambda: musicnn(clips),
-        "ResNet tower": lambda: resnet(clips),
-        "CLAP's tower, 10 s": lambda: clap(clap_features),
+        "the teacher, all patches of a clip": lambda: run_teacher(tower, clips, tower.config.num_patches),
+        "the teacher, a patch at a time": lambda: run_teacher(tower, clips, 1),
+        **{name: lambda name=name: embed(name, models[name], clips) for name in models},
     }
     best = dict.fromkeys(runs, float("inf"))
     for _ in range(args.repeats + 1):  # in turns, so that load does not decide
@@ -80,10 +100,14 @@ def main():
             start = time.perf_counter()
             run()
             best[name] = min(best[name], time.perf_counter() - start)
+    teacher = best["the teacher, all patches of a clip"]
     for name, seconds in best.items():
-        print(
-            f"{name}: {args.batch_size / seconds:.1f} clips/s, {best['musicnn, plainly'] / seconds:.1f} times plainly"
-        )
+        print(f"{name}: {args.batch_size / seconds:.1f} clips/s, {teacher / seconds:.1f} times the teacher")
+    for name in models:
+        size = FOLDERS[name] / "model.safetensors" if name in FOLDERS else None
+        disk = f"{size.stat().st_size / 1e6:.1f} MB on disk, " if size else ""
+        command = [sys.executable, __file__, "--memory_of", name, "--batch_size", str(args.batch_size)]
+        print(f"{name}: {disk}{subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()}")
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ from modeling_muscall import MusCALLModel
 from processing_muscall import MusCALLFeatureExtractor
 from training.captions import CACHE
 from training.data import audio_source
-from training.hashing import hash_file, hash_folder
+from training.hashing import hash_file, hash_folder, with_code
 
 
 @dataclass
@@ -128,7 +128,7 @@ def load_encoder(folder: Path, windows: str | int | None = None) -> Encoder:
     model_type = PreTrainedConfig.get_config_dict(folder)[0].get("model_type")
     if model_type == "muscall":
         model = MusCALLModel.from_pretrained(folder, dtype=torch.float32)
-        encoder = muscall_encoder(model, AutoProcessor.from_pretrained(folder, trust_remote_code=True))
+        encoder = muscall_encoder(model, AutoProcessor.from_pretrained(**with_code(folder), trust_remote_code=True))
     elif model_type == "clap":
         model = ClapModel.from_pretrained(folder, dtype=torch.float32)
         encoder = clap_encoder(model, AutoProcessor.from_pretrained(folder))

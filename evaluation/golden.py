@@ -17,7 +17,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from transformers import AutoModel, AutoProcessor
 
-from training.hashing import resolve
+from training.hashing import resolve, with_code
 
 
 GOLDEN = "golden.safetensors"
@@ -41,17 +41,16 @@ def make_audio(seconds: float) -> bytes:
 @torch.no_grad()
 def embed(folder: Path, audio: bytes, sentences: list[str]) -> dict[str, torch.Tensor]:
     """As a user loads and calls the checkpoint, with the code that is in its folder."""
-    model = AutoModel.from_pretrained(folder, trust_remote_code=True, dtype=torch.float32)
-    processor = AutoProcessor.from_pretrained(folder, trust_remote_code=True)
+    model = AutoModel.from_pretrained(**with_code(folder), trust_remote_code=True, dtype=torch.float32)
+    processor = AutoProcessor.from_pretrained(**with_code(folder), trust_remote_code=True)
     outputs = model(**processor(text=sentences, audio=audio, return_tensors="pt"))
     return {"audio_embeds": outputs.audio_embeds, "text_embeds": outputs.text_embeds}
 
 
 def write_golden(folder: Path):
     """Embeds the golden inputs, one track of one window and a quarter and four sentences, and writes both."""
-    audio = make_audio(
-        1.25 * AutoProcessor.from_pretrained(folder, trust_remote_code=True).feature_extractor.window_seconds
-    )
+    processor = AutoProcessor.from_pretrained(**with_code(folder), trust_remote_code=True)
+    audio = make_audio(1.25 * processor.feature_extractor.window_seconds)
     tensors = embed(folder, audio, SENTENCES) | {"audio": torch.frombuffer(bytearray(audio), dtype=torch.uint8)}
     save_file(tensors, folder / GOLDEN, metadata={"sentences": json.dumps(SENTENCES)})
 

@@ -2,18 +2,23 @@
 """
 Checkpoints on the held-out recordings of the open mix, styles that training heard and styles that it did not:
 
-    python results/held_out.py . runs/tag_baseline --corpus corpus/open_mix
+    python results/held_out.py . runs/tag_baseline --titles sentence-transformers/all-MiniLM-L6-v2
 
 - `statements`: what the packages say of their tracks, in this repository's words, sentence to track and back
 - `queries`: free-form sentences that somebody may search for, of corpus/open_mix_queries.csv
+- `styles`: those of corpus/open_mix_styles.csv, as prompts; from track to style, R@1 is the accuracy of zero-shot
+  classification
 - `pseudo`: captions written from the teacher's tags, of tracks of which nothing is stated; a model that was trained on
   such captions does well on them whether they are true or not
 
 A sentence may mean several tracks: the best of them counts. Every checkpoint after the first is compared with the
-first: the difference with its paired interval of 95 %, by resampling queries (of `audio_to_text`: tracks).
+first: the difference with its paired interval of 95 %, by resampling queries (of `audio_to_text`: tracks). `--titles`
+adds a baseline that hears nothing: a Sentence-Transformers model reads the titles of the tracks.
 """
 
 import argparse
+import csv
+import fnmatch
 import json
 import sys
 from pathlib import Path
@@ -26,10 +31,14 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from evaluation.embedding import embed, load_encoder  # noqa: E402, found through the path above
+from training.frozen import FrozenTower  # noqa: E402
 from training.hashing import hash_weights  # noqa: E402
 
 
 NUM_RESAMPLES = 10_000
+TITLES = "titles"  # what the baseline that reads them is called
+STYLES = ROOT / "corpus" / "open_mix_styles.csv"
+PROMPTS = ("{}", "{} music", "A {} track")  # of a style; their embeddings are averaged
 
 
 def read_tracks(corpus: Path) -> list[dict]:
@@ -38,19 +47,24 @@ def read_tracks(corpus: Path) -> list[dict]:
     for folder, part in (("main/validation", "seen"), ("main/test", "seen"), ("unseen/test", "unseen")):
         for line in (corpus / folder / "metadata.jsonl").read_text(encoding="utf-8").splitlines():
             row = json.loads(line)
-            path = str(corpus / folder / row["file_name"])
-            rows.append({**row, "path": path, "bytes": None, "sampling_rate": None, "part": part})
+            row |= {"path_in_package": row["path"], "path": str(corpus / folder / row["file_name"]), "part": part}
+            rows.append(row | {"bytes": None, "sampling_rate": None})
     return rows
 
 
 def read_questions(tracks: list[dict]) -> dict[str, dict[str, list[int]]]:
     """For each kind of sentence, the sentences and the tracks that each means."""
-    questions = {"statements": {}, "queries": {}, "pseudo": {}}
+    with STYLES.open(newline="", encoding="utf-8") as file:
+        styles = {row["style"]: row["tracks"].split("; ") for row in csv.DictReader(file)}
+    questions = {"statements": {}, "queries": {}, "styles": {}, "pseudo": {}}
     for number, track in enumerate(tracks):
         kind = "statements" if track["caption_source"] == "metadata" else "pseudo"
         questions[kind].setdefault(track["captions"][0], []).append(number)
         for query in filter(None, track["queries"].split("; ")):
             questions["queries"].setdefault(query, []).append(number)
+        for style, patterns in styles.items():
+            if any(fnmatch.fnmatchcase(f"{track['package']}:{track['path_in_package']}", some) for some in patterns):
+                questions["styles"].setdefault(style, []).append(number)
     return questions
 
 
@@ -89,61 +103,105 @@ def measure(text_embeds: np.ndarray, audio_embeds: np.ndarray, meant: list[list[
     some = relevant.any(0)
     for direction, s, r in (("text_to_audio", scores, relevant), ("audio_to_text", scores.T[some], relevant.T[some])):
         ranks, areas = best_ranks(s, r)
-        results[direction] = {"values": {"R@10": 100.0 * (ranks <= 10), "MRR": 100 / ranks, "AUC": 100 * areas}}
-        results[direction] |= {"chance_R@10": 100 * chance(r), "queries": len(s), "pool": s.shape[1]}
+        values = {f"R@{k}": 100.0 * (ranks <= k) for k in (1, 5, 10)} | {"MRR": 100 / ranks, "AUC": 100 * areas}
+        results[direction] = {"values": values, "MedR": float(np.median(ranks)), "queries": len(s), "pool": s.shape[1]}
+        results[direction] |= {f"chance_R@{k}": 100 * chance(r, k) for k in (1, 5, 10)}
     return results
 
 
-def compare(ours: np.ndarray, theirs: np.ndarray) -> list[float]:
-    draws = np.random.default_rng(0).integers(len(ours), size=(NUM_RESAMPLES, len(ours)))
-    return np.percentile((ours - theirs)[draws].mean(1), (2.5, 97.5)).round(2).tolist()
+def interval(values: np.ndarray) -> list[float]:
+    """Of the mean, 95 %, by resampling."""
+    draws = np.random.default_rng(0).integers(len(values), size=(NUM_RESAMPLES, len(values)))
+    return np.percentile(values[draws].mean(1), (2.5, 97.5)).round(2).tolist()
+
+
+def embed_checkpoint(folder: Path, tracks: list[dict], questions: dict) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """The embeddings of the tracks, and of each kind of sentence."""
+    encoder, accelerator = load_encoder(folder), Accelerator(cpu=True)
+    tower = None
+    if encoder.model.config.model_type == "muscall":  # checkpoints that share a tower hear the tracks once
+        tower = FrozenTower(encoder.model.audio_model)
+        tower.install()
+    audio_embeds = embed(encoder, "audio", tracks, accelerator, 4).numpy()
+    if tower is not None:
+        tower.returned.update(tower.known)
+        tower.save()
+    return audio_embeds, embed_sentences(
+        lambda sentences: embed(encoder, "text", sentences, accelerator, 64).numpy(), questions
+    )
+
+
+def embed_titles(model_name_or_path: str, tracks: list[dict], questions: dict):
+    """As [`embed_checkpoint`], of one that reads the titles of the tracks."""
+    from sentence_transformers import SentenceTransformer  # takes seconds to import
+
+    model = SentenceTransformer(model_name_or_path)
+
+    def read(sentences):
+        return model.encode(sentences, normalize_embeddings=True, show_progress_bar=False)
+
+    return read([track["title"] for track in tracks]), embed_sentences(read, questions)
+
+
+def embed_sentences(read, questions: dict) -> dict[str, np.ndarray]:
+    embeds = {kind: read(list(sentences)) for kind, sentences in questions.items() if kind != "styles"}
+    prompts = [prompt.format(style) for prompt in PROMPTS for style in questions["styles"]]
+    mean = read(prompts).reshape(len(PROMPTS), len(questions["styles"]), -1).mean(0)
+    return embeds | {"styles": mean / np.linalg.norm(mean, axis=1, keepdims=True)}
+
+
+def measure_all(embeds: tuple, tracks: list[dict], questions: dict) -> dict[tuple[str, str], dict]:
+    """For each kind of sentence, and of it all, those for styles that training heard, and for those it did not."""
+    audio_embeds, text_embeds = embeds
+    measured = {}
+    for kind, sentences in questions.items():
+        parts = {"all": list(sentences)}
+        for part in ("seen", "unseen") if kind in ("statements", "queries") else ():
+            parts[part] = [s for s, meant in sentences.items() if all(tracks[i]["part"] == part for i in meant)]
+        for part, chosen in parts.items():
+            if chosen:
+                places = [list(sentences).index(sentence) for sentence in chosen]
+                meant = [sentences[sentence] for sentence in chosen]
+                measured[kind, part] = measure(text_embeds[kind][places], audio_embeds, meant)
+    return measured
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoints", nargs="+", type=Path)
+    parser.add_argument("--titles", help="the Sentence-Transformers model of a baseline that reads titles")
     parser.add_argument("--corpus", type=Path, default=ROOT / "corpus" / "open_mix", help="default: %(default)s")
     parser.add_argument("--output", type=Path, help="a JSON file")
     parser.add_argument("--show_queries", action="store_true", help="the rank of each query's best track, too")
     args = parser.parse_args()
-    tracks, accelerator, measured, report = read_tracks(args.corpus), Accelerator(cpu=True), {}, {}
+    tracks, measured, report = read_tracks(args.corpus), {}, {}
     questions = read_questions(tracks)
     for folder in args.checkpoints:
-        encoder = load_encoder(folder)
-        audio_embeds = embed(encoder, "audio", tracks, accelerator, 4).numpy()
-        for kind, sentences in questions.items():
-            text_embeds = embed(encoder, "text", list(sentences), accelerator, 64).numpy()
-            parts = {"all": list(sentences)}
-            for part in ("seen", "unseen") if kind != "pseudo" else ():
-                parts[part] = [s for s, meant in sentences.items() if all(tracks[i]["part"] == part for i in meant)]
-            for part, chosen in parts.items():
-                places = [list(sentences).index(sentence) for sentence in chosen]
-                meant = [sentences[sentence] for sentence in chosen]
-                measured[folder, kind, part] = measure(text_embeds[places], audio_embeds, meant)
-            if args.show_queries and kind == "queries":
-                ranks = 100 / measured[folder, kind, "all"]["text_to_audio"]["values"]["MRR"]
-                for sentence, rank in sorted(zip(sentences, ranks, strict=True), key=lambda pair: pair[1]):
-                    print(f"{rank:4.0f}  {sentence}")
-    first = args.checkpoints[0]
-    for (folder, kind, part), directions in measured.items():
-        for direction, result in directions.items():
-            means = {name: round(float(values.mean()), 2) for name, values in result["values"].items()}
-            entry = {"checkpoint_sha256": hash_weights(folder), **means}
-            entry |= {name: round(result[name], 2) for name in ("chance_R@10", "queries", "pool")}
-            line = ", ".join(f"{name} {value:.1f}" for name, value in means.items())
-            if folder != first:
-                ours = measured[first, kind, part][direction]["values"]
-                entry["first_less_this"] = {
-                    name: compare(ours[name], values) for name, values in result["values"].items()
-                }
-                line += "; first less this: " + ", ".join(
-                    f"{name} {low:+.1f} to {high:+.1f}" for name, (low, high) in entry["first_less_this"].items()
-                )
-            report.setdefault(str(folder), {}).setdefault(kind, {}).setdefault(part, {})[direction] = entry
-            print(
-                f"{folder} | {kind}, {part}, {direction}: {line} (chance R@10 {entry['chance_R@10']:.1f}; "
-                f"{entry['queries']} queries, pool {entry['pool']})"
-            )
+        measured[str(folder)] = measure_all(embed_checkpoint(folder, tracks, questions), tracks, questions)
+        if args.show_queries:
+            ranks = 100 / measured[str(folder)]["queries", "all"]["text_to_audio"]["values"]["MRR"]
+            for sentence, rank in sorted(zip(questions["queries"], ranks, strict=True), key=lambda pair: pair[1]):
+                print(f"{rank:4.0f}  {sentence}")
+    if args.titles:
+        measured[TITLES] = measure_all(embed_titles(args.titles, tracks, questions), tracks, questions)
+    first = str(args.checkpoints[0])
+    for name, parts in measured.items():
+        report[name] = {} if name == TITLES else {"checkpoint_sha256": hash_weights(Path(name))}
+        for (kind, part), directions in parts.items():
+            for direction, result in directions.items():
+                values = result.pop("values")
+                entry = {metric: round(float(some.mean()), 2) for metric, some in values.items()}
+                entry |= {metric: round(value, 2) for metric, value in result.items()}
+                entry["interval"] = {metric: interval(some) for metric, some in values.items()}
+                line = ", ".join(f"{metric} {values[metric].mean():.1f}" for metric in ("R@1", "R@10", "AUC"))
+                result["values"] = values
+                if name != first:
+                    ours = measured[first][kind, part][direction]["values"]
+                    entry["first_less_this"] = {metric: interval(ours[metric] - some) for metric, some in values.items()}
+                    low, high = entry["first_less_this"]["R@10"]
+                    line += f"; first less this: R@10 {low:+.1f} to {high:+.1f}"
+                report[name].setdefault(kind, {}).setdefault(part, {})[direction] = entry
+                print(f"{name} | {kind}, {part}, {direction}: {line} ({entry['queries']} queries of {entry['pool']})")
     if args.output:
         args.output.write_text(json.dumps(report, indent=2) + "\n")
 

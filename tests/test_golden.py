@@ -75,5 +75,6 @@ def test_a_checkpoint_that_was_changed(published, tmp_path, change, message):
         check_golden(folder)
 
 
-def test_the_released_weights():
-    check_golden(ROOT)
+@pytest.mark.parametrize("folder", [ROOT, ROOT / "fast"], ids=["root", "fast"])
+def test_the_released_weights(folder):
+    check_golden(folder)

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from results.held_out import best_ranks, chance, compare, measure, read_questions, read_tracks
+from results.held_out import best_ranks, chance, interval, measure, read_questions, read_tracks
 
 
 def test_the_best_of_the_tracks_that_a_sentence_means():
@@ -30,19 +30,22 @@ def test_both_directions():
     assert results["text_to_audio"]["values"]["MRR"].tolist() == [100, 50]
     assert results["audio_to_text"]["values"]["MRR"].tolist() == [100, 100]  # of the two tracks that are meant
     assert results["audio_to_text"]["queries"] == 2 and results["audio_to_text"]["pool"] == 2
-    low, high = compare(np.array([1.0, 3.0]), np.array([0.0, 2.0]))
-    assert low == high == 1
+    assert results["text_to_audio"]["MedR"] == 1 and results["text_to_audio"]["values"]["R@1"].tolist() == [100, 100]
+    assert interval(np.array([1.0, 3.0]) - np.array([0.0, 2.0])) == [1, 1]
 
 
 def test_questions_of_the_held_out_tracks(tmp_path):
     for folder, rows in {
         "main/validation": [("a", "a waltz", "metadata", "")],
         "main/test": [("b", "a waltz", "metadata", "a ballroom"), ("c", "slow music", "pseudo", "")],
-        "unseen/test": [("d", "opera", "metadata", "a ballroom; a soprano")],
+        "unseen/test": [("planetblupi-music-ogg", "opera", "metadata", "a ballroom; a soprano")],
     }.items():
         (tmp_path / folder).mkdir(parents=True)
         lines = [
-            json.dumps({"file_name": name, "captions": [caption], "caption_source": source, "queries": queries})
+            json.dumps(
+                {"file_name": name, "captions": [caption], "caption_source": source, "queries": queries}
+                | {"package": name, "path": "music/1.ogg"}
+            )
             for name, caption, source, queries in rows
         ]
         (tmp_path / folder / "metadata.jsonl").write_text("\n".join(lines) + "\n")
@@ -51,5 +54,6 @@ def test_questions_of_the_held_out_tracks(tmp_path):
     assert read_questions(tracks) == {
         "statements": {"a waltz": [0, 1], "opera": [3]},
         "queries": {"a ballroom": [1, 3], "a soprano": [3]},
+        "styles": {"jazz rock": [3]},
         "pseudo": {"slow music": [2]},
     }

@@ -1,6 +1,8 @@
 # Copyright 2026 The MusCALL repository authors. Licensed under the Apache License, Version 2.0.
 """Waveform augmentation of whole batches on their device."""
 
+import math
+
 import torch
 from torch import nn
 
@@ -25,6 +27,27 @@ def coloured_noise(waveforms: torch.Tensor, snr: torch.Tensor, slope: torch.Tens
     noise = torch.fft.irfft(spectrum, num_samples)
     wanted = waveforms.square().mean(1, keepdim=True).sqrt() * 10 ** (-snr[:, None] / 20)
     return waveforms + noise * (wanted / noise.square().mean(1, keepdim=True).sqrt())
+
+
+def equalise(waveforms: torch.Tensor, gains: torch.Tensor, sampling_rate: float = 16000) -> torch.Tensor:
+    """
+    Makes some frequencies louder than others.
+
+    Args:
+        waveforms (`torch.FloatTensor` of shape `(batch_size, samples)`):
+            The audio.
+        gains (`torch.FloatTensor` of shape `(batch_size, bands)`):
+            In decibels (dB), at frequencies evenly spread over the octaves from 60 Hz to half the sampling rate;
+            straight lines between them.
+        sampling_rate (`float`, *optional*, defaults to 16000):
+            In hertz (Hz).
+    """
+    num_samples, bands = waveforms.shape[1], gains.shape[1]
+    frequencies = torch.fft.rfftfreq(num_samples, 1 / sampling_rate, device=waveforms.device).clamp(min=60)
+    place = torch.log(frequencies / 60) / math.log(sampling_rate / 120) * (bands - 1)
+    before = place.long().clamp(max=bands - 2)
+    gain = torch.lerp(gains[:, before], gains[:, before + 1], place - before)
+    return torch.fft.irfft(torch.fft.rfft(waveforms) * 10 ** (gain / 20), num_samples)
 
 
 def pitch_shift(waveforms: torch.Tensor, semitones: torch.Tensor, n_fft: int = 2048) -> torch.Tensor:
@@ -94,6 +117,8 @@ class WaveformAugmentation(nn.Module):
             Largest shift in either direction.
         max_gain (`float`, *optional*, defaults to 12):
             Largest change of level in either direction, in decibels (dB).
+        equalisation_probability (`float`, *optional*, defaults to 0):
+            Share of waveforms of which six bands are up to 9 dB louder or softer; not part of the paper's.
     """
 
     def __init__(
@@ -105,11 +130,13 @@ class WaveformAugmentation(nn.Module):
         pitch_probability: float = 0.5,
         max_semitones: float = 4,
         max_gain: float = 12,
+        equalisation_probability: float = 0.0,
     ):
         super().__init__()
         self.polarity_probability, self.noise_probability = polarity_probability, noise_probability
         self.min_snr, self.max_snr = min_snr, max_snr
         self.pitch_probability, self.max_semitones, self.max_gain = pitch_probability, max_semitones, max_gain
+        self.equalisation_probability = equalisation_probability
 
     @torch.no_grad()
     def forward(self, waveforms: torch.Tensor) -> torch.Tensor:
@@ -124,6 +151,10 @@ class WaveformAugmentation(nn.Module):
         flipped, gain = draw(0, 1) < self.polarity_probability, draw(-self.max_gain, self.max_gain)
 
         waveforms = waveforms.clone()
+        if self.equalisation_probability:
+            equalised = draw(0, 1) < self.equalisation_probability
+            gains = torch.empty(len(waveforms), 6, device=waveforms.device).uniform_(-9, 9)
+            waveforms = torch.where(equalised[:, None], equalise(waveforms, gains), waveforms)
         if shifted.any():
             waveforms[shifted] = pitch_shift(waveforms[shifted], semitones[shifted])
         if noisy.any():

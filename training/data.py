@@ -429,13 +429,15 @@ class TrainingWindows(torch.utils.data.Dataset):
         return len(self.tracks)
 
     def __getitem__(self, index: int) -> dict:
-        random = np.random.default_rng((self.seed, self.epoch, index))
+        return self.read(index, np.random.default_rng((self.seed, self.epoch, index)))
+
+    def read(self, index: int, random: np.random.Generator) -> dict:
         unreadable = []
         while True:
             track = self.tracks[index]
             try:
                 item = _draw(track, self.sampling_rate, self.window_samples, random)
-                return {**item, "unreadable": unreadable}
+                return {**item, "index": index, "unreadable": unreadable}
             except (ValueError, OSError) as error:
                 unreadable.append((index, _reason(track, error, f"track {index}")))
                 _check_luck(unreadable, error)

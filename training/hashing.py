@@ -40,3 +40,15 @@ def resolve(model_name_or_path: str) -> Path:
     if Path(model_name_or_path).exists() or not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", model_name_or_path):
         raise ValueError(f"{model_name_or_path}: expected the folder of a checkpoint, or the id of one on the Hub")
     return Path(snapshot_download(model_name_or_path))
+
+
+def with_code(folder: str | Path) -> dict[str, str]:
+    """
+    What `from_pretrained` of the auto classes needs to find a checkpoint and its code: a folder with weights but no
+    code, like `fast` in this repository, is a subfolder of the one that has the code.
+    """
+    folder = Path(folder)
+    code = "modeling_muscall.py"
+    if (folder / "config.json").exists() and not (folder / code).exists() and (folder.resolve().parent / code).exists():
+        return {"pretrained_model_name_or_path": str(folder.resolve().parent), "subfolder": folder.name}
+    return {"pretrained_model_name_or_path": str(folder)}

@@ -3,7 +3,6 @@
 
 from contextlib import contextmanager, nullcontext
 from functools import partial
-from hashlib import blake2b
 
 import torch
 import torch.distributed as dist
@@ -13,6 +12,8 @@ from torch import nn
 
 from modeling_muscall import MusCALLAudioModel, MusCALLConvNorm, MusCALLModel
 from training.augmentation import WaveformAugmentation
+from training.distillation import Distillation
+from training.frozen import FrozenTower
 from training.losses import (
     REFERENCE_BATCH_SIZE,
     content_weights,
@@ -25,7 +26,6 @@ from training.losses import (
 
 
 BATCH_NORMS = nn.BatchNorm1d | nn.BatchNorm2d
-WINDOWS_KEPT = 100_000  # features of a frozen audio tower, about 1 kB each
 
 
 class ContrastiveObjective(nn.Module):
@@ -48,6 +48,10 @@ class ContrastiveObjective(nn.Module):
             is trained and saved in checkpoints, but is not part of the model.
         ssl_temperature (`float`, *optional*, defaults to 0.5):
             Temperature of the self-supervised loss.
+        distillation ([`Distillation`], *optional*):
+            The teacher of the audio tower.
+        distillation_weight (`float`, *optional*, defaults to 0):
+            Share of the distillation in the loss. At 1 there is no other loss, and the audio tower alone learns.
     """
 
     def __init__(
@@ -57,13 +61,16 @@ class ContrastiveObjective(nn.Module):
         reference_batch_size: int | None = REFERENCE_BATCH_SIZE,
         ssl_weight: float = 0.0,
         ssl_temperature: float = 0.5,
+        distillation: Distillation | None = None,
+        distillation_weight: float = 0.0,
     ):
         super().__init__()
         self.model = model
         self.content_weighting, self.reference_batch_size = content_weighting, reference_batch_size
         self.ssl_weight, self.ssl_temperature = ssl_weight, ssl_temperature
+        self.distillation, self.distillation_weight = distillation, distillation_weight
         self.frozen, self.frozen_batch_norm, self.embedding_norms = set(), False, {}
-        self.known_windows: dict[bytes, torch.Tensor] = {}
+        self.frozen_tower: FrozenTower | None = None
         for name in ("audio", "text"):
             getattr(model, f"{name}_projection").register_forward_hook(partial(self._record_norm, f"{name}_embedding"))
         if ssl_weight:
@@ -83,9 +90,15 @@ class ContrastiveObjective(nn.Module):
         in evaluation mode; `batch_norm` keeps the running statistics in use, frozen or not.
         """
         self.frozen, self.frozen_batch_norm = set(towers), batch_norm
-        self.known_windows.clear()
-        for tower in ("audio_model", "text_model"):
-            getattr(self.model, tower).requires_grad_(tower not in towers)
+        if self.frozen_tower is not None:
+            self.frozen_tower.remove()
+        self.frozen_tower = FrozenTower(self.model.audio_model) if "audio_model" in towers else None
+        if self.frozen_tower is not None:
+            self.frozen_tower.install()
+        alone = self.distillation_weight == 1
+        for name, part in self.model.named_children():
+            part.requires_grad_(name not in towers and (name == "audio_model" or not alone))
+        self.model.logit_scale.requires_grad_(not alone)
         self.train(self.training)
 
     def train(self, mode: bool = True):
@@ -100,13 +113,19 @@ class ContrastiveObjective(nn.Module):
 
     def augment(self, inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Adds what `forward` needs beside the collated inputs; once a step, so that every chunking sees the same."""
-        if not self.ssl_weight:
-            return inputs
         windows = inputs["input_values"]
-        return {**inputs, "input_values": self.augmentation(windows), "second_view": self.augmentation(windows)}
+        if self.ssl_weight:
+            inputs = {**inputs, "input_values": self.augmentation(windows), "second_view": self.augmentation(windows)}
+        if self.distillation is not None:
+            inputs = {**inputs, "teacher_features": self.distillation.teacher(inputs["input_values"]).last_hidden_state}
+        return inputs
 
     def forward(
-        self, input_values: torch.Tensor, second_view: torch.Tensor | None = None, **text_inputs
+        self,
+        input_values: torch.Tensor,
+        second_view: torch.Tensor | None = None,
+        teacher_features: torch.Tensor | None = None,
+        **text_inputs,
     ) -> dict[str, torch.Tensor]:
         """
         Args:
@@ -114,37 +133,29 @@ class ContrastiveObjective(nn.Module):
                 One window of each track.
             second_view (`torch.FloatTensor` of shape `(batch_size, samples)`, *optional*):
                 The same windows, augmented otherwise.
+            teacher_features (`torch.FloatTensor` of shape `(batch_size, patches, hidden_size)`, *optional*):
+                What the teacher makes of `input_values`.
             text_inputs:
                 `input_ids` and the rest of what the text encoder takes, of shape `(batch_size, sequence_length)`.
 
         Returns:
             `text_embeds` and `audio_embeds` of shape `(batch_size, projection_dim)`, L2-normalised, and with a second
-            view `first_view` and `second_view` of shape `(batch_size, hidden_size // 2)`.
+            view `first_view` and `second_view` of shape `(batch_size, hidden_size // 2)`; with a teacher `distillation`
+            of shape `(batch_size,)`, and nothing else where that is the only loss.
         """
-        text_embeds = self.model.get_text_features(**text_inputs).pooler_output
-        windows = input_values if second_view is None else torch.cat([input_values, second_view])
-        pooled = self._pool_windows(windows)
-        audio_embeds = F.normalize(self.model.audio_projection(pooled[: len(input_values)]), dim=-1)
-        embeds = {"text_embeds": text_embeds, "audio_embeds": audio_embeds}
+        outputs = self.model.audio_model(input_values if second_view is None else torch.cat([input_values, second_view]))
+        pooled, embeds = outputs.pooler_output, {}
+        if teacher_features is not None:
+            cells = outputs.last_hidden_state[: len(input_values)]
+            features = self.distillation.student_features(self.model.audio_model, cells)
+            embeds["distillation"] = self.distillation.loss(features, teacher_features)
+            if self.distillation_weight == 1:
+                return embeds
+        embeds["text_embeds"] = self.model.get_text_features(**text_inputs).pooler_output
+        embeds["audio_embeds"] = F.normalize(self.model.audio_projection(pooled[: len(input_values)]), dim=-1)
         if second_view is not None:
             embeds["first_view"], embeds["second_view"] = self.ssl_projector(pooled).chunk(2)
         return embeds
-
-    def _pool_windows(self, windows: torch.Tensor) -> torch.Tensor:
-        """`(windows, samples)` -> `(windows, hidden_size)`. On a CPU a frozen tower runs once for each window."""
-        if "audio_model" not in self.frozen or windows.device.type != "cpu":
-            return self.model.audio_model(windows).pooler_output
-        pooled = []
-        with torch.no_grad():
-            for window in windows:
-                key = blake2b(window.numpy(), digest_size=16).digest()
-                if key not in self.known_windows:
-                    if len(self.known_windows) == WINDOWS_KEPT:
-                        self.known_windows.clear()
-                    # Alone: its bits do not depend on what else is new, and so not on where a run was resumed.
-                    self.known_windows[key] = self.model.audio_model(window[None]).pooler_output[0]
-                pooled.append(self.known_windows[key])
-        return torch.stack(pooled)
 
     def loss(
         self, embeds: dict[str, torch.Tensor], targets: dict[str, torch.Tensor]
@@ -164,6 +175,11 @@ class ContrastiveObjective(nn.Module):
             The loss, and its parts by name, without gradients.
         """
         embeds = {name: gather_with_gradient(values.float()) for name, values in embeds.items()}
+        parts = {}
+        if "distillation" in embeds:
+            parts["distillation_loss"] = embeds["distillation"].mean()
+            if self.distillation_weight == 1:
+                return parts["distillation_loss"], {}
         targets = {name: gather(values) for name, values in targets.items()}
         same_track = duplicate_mask(targets["track_ids"], targets["track_ids"])
         weights = None
@@ -174,11 +190,17 @@ class ContrastiveObjective(nn.Module):
             duplicate_mask(targets["track_ids"], targets["caption_ids"]),
             weights,
         )
-        if not self.ssl_weight:
-            return contrastive, {}
-        ssl = nt_xent_loss(embeds["first_view"], embeds["second_view"], self.ssl_temperature, same_track)
-        loss = (1 - self.ssl_weight) * contrastive + self.ssl_weight * ssl
-        return loss, {"contrastive_loss": contrastive.detach(), "ssl_loss": ssl.detach()}
+        loss = contrastive
+        if self.ssl_weight:
+            parts["ssl_loss"] = nt_xent_loss(
+                embeds["first_view"], embeds["second_view"], self.ssl_temperature, same_track
+            )
+            loss = (1 - self.ssl_weight) * loss + self.ssl_weight * parts["ssl_loss"]
+        if "distillation_loss" in parts:
+            loss = (1 - self.distillation_weight) * loss + self.distillation_weight * parts["distillation_loss"]
+        if parts:
+            parts["contrastive_loss"] = contrastive
+        return loss, {name: part.detach() for name, part in parts.items()}
 
 
 def backward(
