@@ -283,7 +283,11 @@ def fourier_tables(bands: int, taps: int) -> tuple[torch.Tensor, torch.Tensor, t
     share[0] = 1 / bands
     if bands % 2 == 0:
         share[-1] = 1 / bands
-    tables = ((numbers.cos(), -numbers.sin()), (weights.cos(), weights.sin()), (back.cos() * share, back.sin() * share))
+    tables = (
+        (numbers.cos(), -numbers.sin()),
+        (weights.cos(), weights.sin()),
+        (back.cos() * share, back.sin() * share),
+    )
     return tuple(torch.stack(table).float() for table in tables)
 
 

@@ -582,7 +582,9 @@ def main(command_line: list[str] | None = None):
         if accelerator.is_main_process:
             accelerator.log({f"validation/{name}": value for name, value in metrics.items()}, step=state["step"])
             tqdm.write(f"step {state['step']}: validation R@10 {describe(metrics, chance)}")
-            if state["best"] is None or quality(metrics) > quality(state["best"]):
+            # A student that only imitates goes on getting closer, which the few captions of a validation may not show.
+            alone = objective.distillation_weight == 1
+            if state["best"] is None or alone or quality(metrics) > quality(state["best"]):
                 state["best"] = {"step": state["step"], **metrics}
                 with replace_files(output_dir) as folder:
                     model.save_pretrained(folder)

@@ -120,11 +120,10 @@ def embed_checkpoint(folder: Path, tracks: list[dict], questions: dict) -> tuple
     encoder, accelerator = load_encoder(folder), Accelerator(cpu=True)
     tower = None
     if encoder.model.config.model_type == "muscall":  # checkpoints that share a tower hear the tracks once
-        tower = FrozenTower(encoder.model.audio_model)
+        tower = FrozenTower(encoder.model.audio_model, save_all=True)
         tower.install()
     audio_embeds = embed(encoder, "audio", tracks, accelerator, 4).numpy()
     if tower is not None:
-        tower.returned.update(tower.known)
         tower.save()
     return audio_embeds, embed_sentences(
         lambda sentences: embed(encoder, "text", sentences, accelerator, 64).numpy(), questions
@@ -197,7 +196,9 @@ def main():
                 result["values"] = values
                 if name != first:
                     ours = measured[first][kind, part][direction]["values"]
-                    entry["first_less_this"] = {metric: interval(ours[metric] - some) for metric, some in values.items()}
+                    entry["first_less_this"] = {
+                        metric: interval(ours[metric] - some) for metric, some in values.items()
+                    }
                     low, high = entry["first_less_this"]["R@10"]
                     line += f"; first less this: R@10 {low:+.1f} to {high:+.1f}"
                 report[name].setdefault(kind, {}).setdefault(part, {})[direction] = entry

@@ -65,13 +65,16 @@ def test_patches_share_the_columns_of_time():
 def test_the_loss_is_zero_for_the_teachers_own_features_and_as_by_hand_for_others(teacher, start):
     distillation = Distillation(str(teacher), make_model(start).audio_model)
     features = torch.randn(3, 4, 32)
-    torch.testing.assert_close(distillation.loss(features, features), torch.zeros(3))
+    turned = torch.nn.Linear(32, 8)
+    torch.testing.assert_close(distillation.loss(features, features, turned), torch.zeros(3))
     spread = torch.cat([network.dense_norm.weight for network in distillation.teacher.tower.networks]).abs()
     layer = load_file(teacher / "tags.safetensors")
     other = features + spread  # one standard deviation off, everywhere
     p, q = ((some @ layer["weight"] + layer["bias"]).sigmoid() for some in (features, other))
     divergence = p * (p / q).log() + (1 - p) * ((1 - p) / (1 - q)).log()
-    torch.testing.assert_close(distillation.loss(other, features), 1 + divergence.sum(2).mean(1), rtol=1e-4, atol=1e-4)
+    distance = 1 - torch.nn.functional.cosine_similarity(turned(other), turned(features), dim=2).mean(1)
+    expected = 1 + divergence.sum(2).mean(1) + distance
+    torch.testing.assert_close(distillation.loss(other, features, turned), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_the_average_of_the_students_patches_is_its_pooled_feature(teacher, start):

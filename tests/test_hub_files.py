@@ -17,20 +17,42 @@ def tokenizer():
     return CLIPTokenizer.from_pretrained(ROOT / "clip_tokenizer")
 
 
-def test_the_release_loads_in_float32_and_is_small():
-    model = AutoModel.from_pretrained(ROOT, trust_remote_code=True)
+@pytest.mark.parametrize("subfolder", ["", "fast"])
+def test_a_release_loads_in_float32(subfolder):
+    model = AutoModel.from_pretrained(ROOT, subfolder=subfolder, trust_remote_code=True)
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32} and not model.symptoms()
-    assert sum(file.stat().st_size for file in ROOT.glob("*.safetensors")) < 60e6
 
 
-def test_the_releases_processor_fits_its_config():
-    processor = AutoProcessor.from_pretrained(ROOT, trust_remote_code=True)
-    config = AutoConfig.from_pretrained(ROOT, trust_remote_code=True)
+@pytest.mark.parametrize("subfolder", ["", "fast"])
+def test_the_processor_of_a_release_fits_its_config(subfolder):
+    processor = AutoProcessor.from_pretrained(ROOT, subfolder=subfolder, trust_remote_code=True)
+    config = AutoConfig.from_pretrained(ROOT, subfolder=subfolder, trust_remote_code=True)
     assert config.architectures == ["MusCALLModel"]
     assert processor.feature_extractor.sampling_rate == config.audio_config.sampling_rate
     assert processor.feature_extractor.window_samples == config.audio_config.window_samples
     assert len(processor.tokenizer) == config.text_config.vocab_size
     assert processor.tokenizer.model_max_length <= config.text_config.max_position_embeddings
+
+
+def test_the_releases_are_small():
+    root, fast = ((ROOT / folder / "model.safetensors").stat().st_size for folder in ("", "fast"))
+    assert root < 60e6 and root + fast < 90e6
+
+
+def test_both_releases_share_a_space():
+    """The fast model learnt to give the audio features of the other, and has its sentences in 8 bits."""
+    clips = [f"{ROOT}/corpus/produced/produced-{number}.opus" for number in ("0075-a", "0054-a", "0053-b", "0045-a")]
+    sentences = ["brutal metal", "classical flute and piano", "synthesizers and a steady beat", "a jazz band"]
+    embeds = []
+    for subfolder in ("", "fast"):
+        model = AutoModel.from_pretrained(ROOT, subfolder=subfolder, trust_remote_code=True)
+        processor = AutoProcessor.from_pretrained(ROOT, subfolder=subfolder, trust_remote_code=True)
+        with torch.inference_mode():
+            outputs = model(**processor(text=sentences, audio=clips, windows="center", return_tensors="pt"))
+        embeds.append((outputs.text_embeds, outputs.audio_embeds))
+    (text, audio), (fast_text, fast_audio) = embeds
+    assert (text * fast_text).sum(1).min() > 0.99
+    assert ((fast_audio @ audio.T).argmax(1) == torch.arange(len(clips))).all()
 
 
 def test_the_papers_tokenizer_fits_the_default_config(tokenizer):

@@ -7,7 +7,8 @@ With `--start` the weights are the mean of those that were trained and those tha
 what the tags know of music that training did not hear (https://arxiv.org/abs/2109.01903). Stored in half precision are
 the text tower, the projections and the ResNet; musicnn, whose batch norms have variances that half precision would
 round away, as it is; in a subfolder the text tower's large tables have 8 bits (e4m3). All is loaded and computed in
-float32. Golden outputs are those of what was written. The log and the results of the run go to `results/`.
+float32. Golden outputs are those of what was written. The log of the run and, of what lies in the root, its results go
+to `results/`.
 """
 
 import argparse
@@ -56,6 +57,7 @@ if __name__ == "__main__":
     for file in FILES:
         shutil.copy(args.run / file, folder / file)
     shutil.copy(args.run / "log.jsonl", ROOT / "results" / f"{name}_log.jsonl")
-    shutil.copy(args.run / "results.json", ROOT / "results" / f"{name}_run.json")
+    if not args.subfolder:
+        shutil.copy(args.run / "results.json", ROOT / "results" / f"{name}_run.json")
     write_golden(folder)
     print(f"{(folder / 'model.safetensors').stat().st_size / 1e6:.1f} MB")

@@ -48,7 +48,7 @@ class Distillation:
             wanted, got = getattr(teacher.config, name), getattr(student.config, name)
             if wanted != got:
                 raise ValueError(f"the student's {name} must be the teacher's, {wanted}, got {got}")
-        self.teacher = FrozenTower(teacher)
+        self.teacher = FrozenTower(teacher, save_all=True)
         layer = load_file(tags)
         self.weight, self.bias = layer["weight"], layer["bias"]  # (hidden_size, tags), (tags,)
         # The features end in a batch norm: what it multiplies with is how far each spreads.
@@ -60,16 +60,19 @@ class Distillation:
         columns = cells.unflatten(1, student.config.grid_size).mean(1)  # (batch_size, time, channels)
         return student.pool.out_proj(self.overlap.to(columns) @ columns)
 
-    def loss(self, features: torch.Tensor, teacher_features: torch.Tensor) -> torch.Tensor:
+    def loss(
+        self, features: torch.Tensor, teacher_features: torch.Tensor, projection: torch.nn.Module
+    ) -> torch.Tensor:
         """
-        The mean squared error of the features, each by its spread, plus the Kullback-Leibler divergence of the tag
-        probabilities, summed over the tags.
+        How far the features are apart: their mean squared error, each by its spread; the Kullback-Leibler divergence of
+        the tag probabilities, summed over the tags; and the cosine distance of what the projection makes of them.
 
         Args:
             features (`torch.FloatTensor` of shape `(batch_size, patches, hidden_size)`), teacher_features: alike.
+            projection (`torch.nn.Module`): `(..., hidden_size)` -> `(..., projection_dim)`, the model's.
 
         Returns:
-            `torch.FloatTensor` of shape `(batch_size,)`
+            `torch.FloatTensor` of shape `(batch_size,)`, the sum of the three.
         """
         features, teacher_features = features.float(), teacher_features.float()
         weight, bias, spread = (tensor.to(features) for tensor in (self.weight, self.bias, self.spread))
@@ -78,7 +81,10 @@ class Distillation:
         probability = wanted.sigmoid()
         divergence = F.binary_cross_entropy_with_logits(logits, probability, reduction="none")
         divergence = divergence - F.binary_cross_entropy_with_logits(wanted, probability, reduction="none")
-        return error + divergence.sum(2).mean(1)
+        with torch.no_grad():
+            wanted = projection(teacher_features)
+        distance = 1 - F.cosine_similarity(projection(features).float(), wanted.float(), dim=-1)
+        return error + divergence.sum(2).mean(1) + distance.mean(1)
 
 
 def patch_overlap(patch_frames: int, config, num_columns: int) -> torch.Tensor:

@@ -18,15 +18,18 @@ BYTES_KEPT = 2**31  # of musicnn 160,000 windows
 
 class FrozenTower:
     """
-    A tower that does not learn, and what it made of the windows that it met. On a CPU that is kept; what was asked for
-    more than once goes to the Hugging Face cache by `save`, where a later run with the same weights finds it.
+    A tower that does not learn, and what it made of the windows that it met. On a CPU that is kept, and `save` writes
+    it to the Hugging Face cache, where a later run with the same weights finds it.
 
     Args:
-        tower (`MusCALLPreTrainedModel`): An audio tower, in evaluation mode.
+        tower (`MusCALLPreTrainedModel`):
+            An audio tower, in evaluation mode.
+        save_all (`bool`, *optional*, defaults to `False`):
+            Whether `save` also writes what was asked for once: a random window of a long track hardly comes back.
     """
 
-    def __init__(self, tower: MusCALLPreTrainedModel):
-        self.tower = tower
+    def __init__(self, tower: MusCALLPreTrainedModel, save_all: bool = False):
+        self.tower, self.save_all = tower, save_all
         self.folder: Path | None = None
         self.known: dict[bytes, tuple[torch.Tensor, torch.Tensor]] = {}
         self.returned: set[bytes] = set()
@@ -78,8 +81,8 @@ class FrozenTower:
         self.cached = set(self.known)
 
     def save(self):
-        """Writes what came back since the last time; each process and call a file of its own."""
-        keys = sorted(self.returned - self.cached)
+        """Writes what is new, each process and call a file of its own."""
+        keys = sorted((self.known.keys() if self.save_all else self.returned) - self.cached)
         self.returned.clear()
         if not keys:
             return

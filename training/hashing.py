@@ -49,6 +49,10 @@ def with_code(folder: str | Path) -> dict[str, str]:
     """
     folder = Path(folder)
     code = "modeling_muscall.py"
-    if (folder / "config.json").exists() and not (folder / code).exists() and (folder.resolve().parent / code).exists():
+    if (
+        (folder / "config.json").exists()
+        and not (folder / code).exists()
+        and (folder.resolve().parent / code).exists()
+    ):
         return {"pretrained_model_name_or_path": str(folder.resolve().parent), "subfolder": folder.name}
     return {"pretrained_model_name_or_path": str(folder)}

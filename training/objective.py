@@ -117,7 +117,10 @@ class ContrastiveObjective(nn.Module):
         if self.ssl_weight:
             inputs = {**inputs, "input_values": self.augmentation(windows), "second_view": self.augmentation(windows)}
         if self.distillation is not None:
-            inputs = {**inputs, "teacher_features": self.distillation.teacher(inputs["input_values"]).last_hidden_state}
+            inputs = {
+                **inputs,
+                "teacher_features": self.distillation.teacher(inputs["input_values"]).last_hidden_state,
+            }
         return inputs
 
     def forward(
@@ -143,12 +146,14 @@ class ContrastiveObjective(nn.Module):
             view `first_view` and `second_view` of shape `(batch_size, hidden_size // 2)`; with a teacher `distillation`
             of shape `(batch_size,)`, and nothing else where that is the only loss.
         """
-        outputs = self.model.audio_model(input_values if second_view is None else torch.cat([input_values, second_view]))
+        outputs = self.model.audio_model(
+            input_values if second_view is None else torch.cat([input_values, second_view])
+        )
         pooled, embeds = outputs.pooler_output, {}
         if teacher_features is not None:
             cells = outputs.last_hidden_state[: len(input_values)]
             features = self.distillation.student_features(self.model.audio_model, cells)
-            embeds["distillation"] = self.distillation.loss(features, teacher_features)
+            embeds["distillation"] = self.distillation.loss(features, teacher_features, self.model.audio_projection)
             if self.distillation_weight == 1:
                 return embeds
         embeds["text_embeds"] = self.model.get_text_features(**text_inputs).pooler_output
