@@ -6,7 +6,7 @@ held-out recordings as results/held_out.py measures a checkpoint.
     python results/claims.py --teacher runs/musicnn --start runs/tag_baseline --text MODEL --rows frozen
     python results/claims.py --teacher runs/musicnn --start runs/tag_baseline --text MODEL --rows resnet --seeds 1
 
-A run that was measured is not started again. `results/claims.json` and the table on the screen have all that there are.
+A run that was measured is not started again. `results/claims.json` and the table on the screen have all there are.
 """
 
 import argparse

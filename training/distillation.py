@@ -64,8 +64,8 @@ class Distillation:
         self, features: torch.Tensor, teacher_features: torch.Tensor, projection: torch.nn.Module
     ) -> torch.Tensor:
         """
-        How far the features are apart: their mean squared error, each by its spread; the Kullback-Leibler divergence of
-        the tag probabilities, summed over the tags; and the cosine distance of what the projection makes of them.
+        How far the features are apart: their mean squared error, each by its spread; the Kullback-Leibler divergence
+        of the tag probabilities, summed over the tags; and the cosine distance of what the projection makes of them.
 
         Args:
             features (`torch.FloatTensor` of shape `(batch_size, patches, hidden_size)`), teacher_features: alike.

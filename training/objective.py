@@ -143,8 +143,8 @@ class ContrastiveObjective(nn.Module):
 
         Returns:
             `text_embeds` and `audio_embeds` of shape `(batch_size, projection_dim)`, L2-normalised, and with a second
-            view `first_view` and `second_view` of shape `(batch_size, hidden_size // 2)`; with a teacher `distillation`
-            of shape `(batch_size,)`, and nothing else where that is the only loss.
+            view `first_view` and `second_view` of shape `(batch_size, hidden_size // 2)`; with a teacher
+            `distillation` of shape `(batch_size,)`, and nothing else where that is the only loss.
         """
         outputs = self.model.audio_model(
             input_values if second_view is None else torch.cat([input_values, second_view])
