@@ -3,7 +3,6 @@
 
 import math
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import torch
@@ -33,7 +32,7 @@ logger = logging.get_logger(__name__)
 MAX_LOGIT_SCALE = math.log(100)
 WINDOWS_AT_ONCE = 64  # without gradients; a recording of hours has hundreds
 PATCHES_AT_ONCE = 64  # of musicnn in evaluation mode; its front end makes 20 MiB of each
-FILTERS_AT_ONCE = 32  # of its front end: what they make of a patch is reduced while it is in a CPU's cache
+FILTERS_AT_ONCE = 48  # of its front end: what they make of a patch is reduced while it is in a CPU's cache
 
 
 def contrastive_loss(logits_per_text: torch.Tensor) -> torch.Tensor:
@@ -262,66 +261,6 @@ class MusCALLAveragePool(nn.Module):
         return self.out_proj(cells.mean(1))
 
 
-@lru_cache
-def fourier_tables(bands: int, taps: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """
-    What takes a correlation of `bands` numbers with `taps` weights through the Fourier transform, in places that lie
-    evenly about 0.
-
-    Returns:
-        `(2, bands // 2 + 1, bands)` and `(2, bands // 2 + 1, taps)`, the real and imaginary parts of the transforms of
-        numbers and weights, the latter already moved to those places; and `(2, ceil(places / 2), bands // 2 + 1)`,
-        which give the even and the odd part of the result in the places from 0 on: their sum is the result there,
-        their difference that in the opposite place.
-    """
-    places = bands - taps + 1
-    frequencies = 2 * math.pi / bands * torch.arange(bands // 2 + 1, dtype=torch.float64)[:, None]
-    numbers = frequencies * torch.arange(bands)
-    weights = frequencies * (torch.arange(taps) + (places - 1) / 2)
-    back = (frequencies * (torch.arange(-(-places // 2)) + (places + 1) % 2 / 2)).T
-    share = torch.full((bands // 2 + 1,), 2 / bands, dtype=torch.float64)
-    share[0] = 1 / bands
-    if bands % 2 == 0:
-        share[-1] = 1 / bands
-    tables = (
-        (numbers.cos(), -numbers.sin()),
-        (weights.cos(), weights.sin()),
-        (back.cos() * share, back.sin() * share),
-    )
-    return tuple(torch.stack(table).float() for table in tables)
-
-
-def largest_correlation(patches: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """
-    The maximum over the bands of what `conv2d` gives, in a third of its operations: over the bands by a Fourier
-    transform, and the maximum of two opposite places, whose even parts are equal and whose odd parts are opposite, is
-    the even part plus the absolute odd one. In float32.
-
-    Args:
-        patches (`torch.Tensor` of shape `(batch_size, bands, frames)`), weight (`torch.Tensor` of shape
-            `(filters, taps, width)`)
-
-    Returns:
-        `torch.Tensor` of shape `(batch_size, filters, frames - width + 1)`
-    """
-    numbers, weights, back = (table.to(patches.device) for table in fourier_tables(patches.shape[1], weight.shape[1]))
-    width = weight.shape[2]
-    frames = patches.shape[2] - width + 1
-    with torch.autocast(patches.device.type, enabled=False):
-        real, imaginary = torch.einsum("rwk,ckf->rwcf", weights, weight.float())  # (frequencies, filters, width)
-        spectra = torch.einsum("rwb,pbt->pwrt", numbers, patches.float())
-        # (batch_size, frequencies, 2 * width, frames): real parts, then imaginary ones
-        spectra = torch.stack([spectra[..., place : place + frames] for place in range(width)], dim=3).flatten(2, 3)
-        for_real, for_imaginary = torch.cat([real, -imaginary], dim=2), torch.cat([imaginary, real], dim=2)
-        maxima = []
-        for start in range(0, len(weight), FILTERS_AT_ONCE):
-            some = slice(start, start + FILTERS_AT_ONCE)
-            even = back[0] @ (for_real[:, some] @ spectra).flatten(2)  # (batch_size, places / 2, filters * frames)
-            odd = back[1] @ (for_imaginary[:, some] @ spectra).flatten(2)
-            maxima.append((even + odd.abs()).amax(1).unflatten(1, (-1, frames)))
-    return torch.cat(maxima, dim=1).to(patches.dtype)
-
-
 class MusCALLMusicnnFilters(GradientCheckpointingLayer):
     """One shape of front-end filters: convolution, ReLU, batch norm, and the maximum over the bands."""
 
@@ -343,7 +282,8 @@ class MusCALLMusicnnFilters(GradientCheckpointingLayer):
         if self.conv.kernel_size[0] == 1:  # the maximum over adjacent numbers is the faster one
             maxima = F.conv2d(spectrogram.mT.contiguous(), weight.mT, bias).amax(3)
         else:
-            maxima = largest_correlation(spectrogram[:, 0], weight[:, 0]) + bias[:, None]
+            parts = zip(weight.split(FILTERS_AT_ONCE), bias.split(FILTERS_AT_ONCE), strict=True)
+            maxima = torch.cat([F.conv2d(spectrogram, *part).amax(2) for part in parts], dim=1)
         return self.norm(F.relu(maxima * sign[:, None])[:, :, None])[:, :, 0]
 
 

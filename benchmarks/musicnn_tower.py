@@ -10,7 +10,7 @@ they were published, and on one patch at a time. CLAP's weights are random: time
 """
 
 import argparse
-import resource
+import re
 import subprocess
 import sys
 import time
@@ -72,6 +72,11 @@ def embed(name, model, clips):
     return model.get_audio_features(clips).pooler_output
 
 
+def peak_memory() -> int:
+    """Of this process, in MiB; what `resource` knows is also that of the process that started it."""
+    return int(re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())[1]) // 1024
+
+
 @torch.inference_mode()
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -82,10 +87,9 @@ def main():
     torch.manual_seed(0)
     clips = torch.randn(args.batch_size, 320000) / 10
     if args.memory_of:
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        before = peak_memory()
         embed(args.memory_of, load(args.memory_of), clips)
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        print(f"{peak / 1024:.0f} MiB of memory at its peak, {before / 1024:.0f} of them Python and libraries")
+        print(f"{peak_memory()} MiB of memory at its peak, {before} of them Python and libraries")
         return
     models = {name: load(name) for name in (*FOLDERS, "CLAP")}
     tower = models["released"].audio_model

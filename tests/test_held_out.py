@@ -30,7 +30,7 @@ def test_both_directions():
     assert results["text_to_audio"]["values"]["MRR"].tolist() == [100, 50]
     assert results["audio_to_text"]["values"]["MRR"].tolist() == [100, 100]  # of the two tracks that are meant
     assert results["audio_to_text"]["queries"] == 2 and results["audio_to_text"]["pool"] == 2
-    assert results["text_to_audio"]["MedR"] == 1 and results["text_to_audio"]["values"]["R@1"].tolist() == [100, 100]
+    assert results["text_to_audio"]["MedR"] == 1.5 and results["text_to_audio"]["values"]["R@1"].tolist() == [100, 0]
     assert interval(np.array([1.0, 3.0]) - np.array([0.0, 2.0])) == [1, 1]
 
 

@@ -22,7 +22,7 @@ from configuration_muscall import MusCALLConfig, MusCALLMusicnnConfig
 from convert_musicnn import read_taggers
 from corpus.pseudo_captions import tag_clips
 from corpus.tag_baseline import USUAL, build_tag_baseline, embed_sentences
-from modeling_muscall import MusCALLModel, MusCALLMusicnnModel, largest_correlation
+from modeling_muscall import MusCALLModel, MusCALLMusicnnModel
 
 
 ROOT = Path(__file__).parents[1]
@@ -298,17 +298,3 @@ def test_train_starts_from_a_pretrained_tower(tmp_path):
     (tmp_path / "tower" / "config.json").write_text('{"model_type": "bert"}')
     with pytest.raises(ValueError, match="is no audio tower: expected one of muscall_audio_model, .* got 'bert'"):
         train.build_model(args)
-
-
-@pytest.mark.parametrize(("bands", "taps", "width"), [(96, 38, 7), (96, 67, 7), (9, 4, 3), (10, 4, 1), (8, 8, 2)])
-def test_the_largest_correlation_is_that_of_the_convolution(bands, taps, width):
-    torch.manual_seed(0)
-    patches, weight = torch.randn(2, bands, 20), torch.randn(70, taps, width, requires_grad=True)
-    expected = F.conv2d(patches[:, None], weight[:, None]).amax(2)
-    torch.testing.assert_close(largest_correlation(patches, weight), expected, rtol=1e-4, atol=1e-4)
-    factors = torch.randn_like(expected)
-    gradients = [
-        torch.autograd.grad((output * factors).sum(), weight)[0]
-        for output in (expected, largest_correlation(patches, weight))
-    ]
-    torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-3)
