@@ -174,8 +174,8 @@ class MusCALLMusicnnConfig(PreTrainedConfig):
 
     ```python
     >>> config = MusCALLMusicnnConfig()
-    >>> config.window_samples, config.hidden_size, config.num_patches
-    (320000, 400, 7)
+    >>> config.window_samples, config.hidden_size, config.patch_starts
+    (320000, 400, [0, 187, 374, 561, 748, 935, 1064])
 
     ```"""
 
@@ -210,9 +210,10 @@ class MusCALLMusicnnConfig(PreTrainedConfig):
         return self.window_samples // self.hop_length + 1
 
     @property
-    def num_patches(self) -> int:
-        """Patches that cover one window; the last one ends with it."""
-        return math.ceil(self.window_frames / self.patch_frames)
+    def patch_starts(self) -> list[int]:
+        """Where the patches that cover one window start, in frames; the last one ends with it."""
+        size, frames = self.patch_frames, self.window_frames
+        return [min(number * size, frames - size) for number in range(math.ceil(frames / size))]
 
     @property
     def hidden_size(self) -> int:

@@ -481,17 +481,16 @@ class MusCALLMusicnnModel(MusCALLPreTrainedModel):
                 "The processor cuts and pads audio to such windows."
             )
         spectrogram = self.log_mel(input_values).to(self.networks[0].dense.weight.dtype)
-        size, frames = config.patch_frames, config.window_frames
-        starts = [min(number * size, frames - size) for number in range(config.num_patches)]
+        size, frames, starts = config.patch_frames, config.window_frames, config.patch_starts
         patches = torch.stack([spectrogram[..., start : start + size] for start in starts], dim=1).flatten(0, 1)
         whole = self.training or torch.compiler.is_compiling()  # training takes the statistics of the whole batch
         # One at a time stays in a CPU's cache, which is 1.4 times as fast as eight.
         at_once = 1 if patches.device.type == "cpu" else PATCHES_AT_ONCE
         chunks = [patches] if whole else patches.split(at_once)
         features = torch.cat([torch.cat([network(chunk) for network in self.networks], dim=1) for chunk in chunks])
-        features = features.unflatten(0, (-1, config.num_patches))
-        new = torch.full((config.num_patches,), size / frames, dtype=features.dtype, device=features.device)
-        new[-1] = 1 - (config.num_patches - 1) * size / frames
+        features = features.unflatten(0, (-1, len(starts)))
+        new = torch.full((len(starts),), size / frames, dtype=features.dtype, device=features.device)
+        new[-1] = 1 - (len(starts) - 1) * size / frames
         return BaseModelOutputWithPooling(last_hidden_state=features, pooler_output=(features * new[:, None]).sum(1))
 
 

@@ -53,7 +53,7 @@ def run_teacher(tower, clips, at_once):
     size, outputs = tower.config.patch_frames, []
     for clip in clips:
         spectrogram = tower.log_mel(clip[None])
-        starts = [min(size * n, spectrogram.shape[2] - size) for n in range(tower.config.num_patches)]
+        starts = tower.config.patch_starts
         patches = torch.cat([spectrogram[..., start : start + size] for start in starts])
         outputs += [[run_plainly(network, part) for network in tower.networks] for part in patches.split(at_once)]
     return outputs
@@ -94,7 +94,7 @@ def main():
     models = {name: load(name) for name in (*FOLDERS, "CLAP")}
     tower = models["released"].audio_model
     runs = {
-        "the teacher, all patches of a clip": lambda: run_teacher(tower, clips, tower.config.num_patches),
+        "the teacher, all patches of a clip": lambda: run_teacher(tower, clips, len(tower.config.patch_starts)),
         "the teacher, a patch at a time": lambda: run_teacher(tower, clips, 1),
         **{name: lambda name=name: embed(name, models[name], clips) for name in models},
     }

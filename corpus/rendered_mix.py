@@ -283,20 +283,22 @@ def vary(midi: bytes, random: Random) -> bytes:
     return buffer.getvalue()
 
 
-def _score_clip(path: Path, dance: str | None) -> tuple[bytes, dict] | None:
+def _score_clip(path: Path, dance: str | None, take: str) -> tuple[bytes, dict] | None:
     score = _read(path, dance)
     if score is None:
         return None
-    midi, captions, facts = arrange(score, Random(score.name))
+    midi, captions, facts = arrange(score, Random(score.name + take))
     return midi, {"title": score.title, "captions": captions, "facts": facts, "family": score.name}
 
 
 def _write_clip(output_dir: Path, soundfonts: list[str], kind: str, *source) -> tuple[str, dict] | None:
     """One clip; returns its split and its row, which is kept beside the clip."""
-    label = source[0]["id"] if kind == "mma" else f"{source[0].parent.name}/{source[0].name}"
+    family = source[0]["id"] if kind == "mma" else f"{source[0].parent.name}/{source[0].name}"
+    label = family if kind == "mma" else family + source[2]
     digest = hashlib.sha256(label.encode()).digest()
     name = f"{kind}-{digest.hex()[:10]}"
-    split = "train" if kind == "mma" else {0: "validation", 1: "test"}.get(digest[1] % 16, "train")
+    part = hashlib.sha256(family.encode()).digest()[1] % 16  # the same for all takes of a score
+    split = "train" if kind == "mma" else {0: "validation", 1: "test"}.get(part, "train")
     folder = output_dir / split
     done = folder / f".{name}.json"
     if done.exists():
@@ -326,8 +328,8 @@ def _write_clip(output_dir: Path, soundfonts: list[str], kind: str, *source) -> 
 
 def build_rendered(output_dir: Path, soundfonts: list[Path], num_workers: int | None = None) -> dict[str, list[dict]]:
     """
-    Renders about 3,000 clips into a folder for each split; a clip that is there is not rendered again. Every 16th tune
-    and chorale is for validation, and as many for testing.
+    Renders about 3,400 clips into a folder for each split; a clip that is there is not rendered again. Every 16th tune
+    and chorale is for validation, and as many for testing. Chorales are arranged twice.
 
     Args:
         soundfonts (`list[Path]`): Two .sf2 files.
@@ -338,7 +340,9 @@ def build_rendered(output_dir: Path, soundfonts: list[Path], num_workers: int | 
     for split in SPLITS:
         (output_dir / split).mkdir(parents=True, exist_ok=True)
     fonts = [str(path) for path in soundfonts]
-    tasks = [("tune" if dance else "chorale", path, dance) for path, dance in find_scores()]
+    scores = find_scores()
+    tasks = [("tune" if dance else "chorale", path, dance, "") for path, dance in scores]
+    tasks += [("chorale", path, dance, " again") for path, dance in scores if dance is None]
     with zipfile.ZipFile(CORPUS / "mma" / "midi.zip") as archive:
         for row in read_rows():
             if row["source"] == "mma" and row["split"] == "train":

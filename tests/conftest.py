@@ -104,3 +104,22 @@ def save_model(folder, seed=0):
     model.save_pretrained(folder)
     MusCALLProcessor(MusCALLFeatureExtractor(sampling_rate=RATE, window_seconds=2), tokenizer).save_pretrained(folder)
     return folder
+
+
+def save_teacher(folder, **config):
+    """As convert_musicnn.py writes it, with random weights and 5 tags."""
+    import torch
+    from safetensors.torch import save_file
+
+    from configuration_muscall import MusCALLMusicnnConfig
+    from modeling_muscall import MusCALLMusicnnModel
+
+    torch.manual_seed(1)
+    tower = MusCALLMusicnnModel(MusCALLMusicnnConfig(**config))
+    for network in tower.networks:  # outputs that differ from sound to sound
+        network.dense_norm.running_var.fill_(0.05)
+        network.dense_norm.weight.data.uniform_(-2, 2)
+    tower.save_pretrained(folder)
+    tensors = {"weight": torch.randn(tower.config.hidden_size, 5), "bias": torch.randn(5)}
+    save_file(tensors, folder / "tags.safetensors", metadata={"tags": json.dumps(list("abcde"))})
+    return folder

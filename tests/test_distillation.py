@@ -8,8 +8,8 @@ import pytest
 import torch
 import yaml
 from accelerate import Accelerator
-from conftest import RATE, RECIPE, save_model
-from safetensors.torch import load_file, save_file
+from conftest import RATE, RECIPE, save_model, save_teacher
+from safetensors.torch import load_file
 
 import train
 from configuration_muscall import MusCALLMusicnnConfig
@@ -29,17 +29,7 @@ TEACHER |= {"patch_frames": 16, "num_filters": 2, "num_middle_filters": 4, "feat
 
 @pytest.fixture(scope="module")
 def teacher(tmp_path_factory):
-    """As convert_musicnn.py writes it, with random weights and 5 tags."""
-    folder = tmp_path_factory.mktemp("teacher")
-    torch.manual_seed(1)
-    tower = MusCALLMusicnnModel(MusCALLMusicnnConfig(**TEACHER))
-    for network in tower.networks:  # outputs that differ from sound to sound
-        network.dense_norm.running_var.fill_(0.05)
-        network.dense_norm.weight.data.uniform_(-2, 2)
-    tower.save_pretrained(folder)
-    tensors = {"weight": torch.randn(32, 5), "bias": torch.randn(5)}
-    save_file(tensors, folder / "tags.safetensors", metadata={"tags": json.dumps(list("abcde"))})
-    return folder
+    return save_teacher(tmp_path_factory.mktemp("teacher"), **TEACHER)
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +45,7 @@ def make_model(start, **changes):
 
 def test_patches_share_the_columns_of_time():
     config = MusCALLMusicnnConfig(**TEACHER)  # patches start at 0, 16, 32 and 47 of 63 frames
-    overlap = patch_overlap(16, config, 7)  # columns of 9 frames
+    overlap = patch_overlap(config, 7)  # columns of 9 frames
     assert overlap.shape == (4, 7)
     torch.testing.assert_close(overlap[0], torch.tensor([9.0, 7, 0, 0, 0, 0, 0]) / 16)
     torch.testing.assert_close(overlap[1], torch.tensor([0, 2.0, 9, 5, 0, 0, 0]) / 16)

@@ -91,7 +91,10 @@ def test_a_build_goes_on_where_it_stopped(tmp_path, monkeypatch):
     built = build_rendered(tmp_path / "clips", [find_soundfont()] * 2, num_workers=1)
     kinds = {row["file_name"].split("-")[0]: split for split, rows in built.items() for row in rows}
     assert set(kinds) == {"tune", "chorale", "mma"} and kinds["mma"] == "train"
-    assert sum(map(len, built.values())) == 3  # nothing that the default corpus holds out
+    assert sum(map(len, built.values())) == 4  # nothing that the default corpus holds out
+    takes = [(split, row) for split, rows in built.items() for row in rows if row["file_name"].startswith("chorale")]
+    (split, one), (other_split, other) = takes  # of one chorale, so never in two splits
+    assert split == other_split and one["family"] == other["family"] and one["captions"] != other["captions"]
     files = sorted((tmp_path / "clips").glob("*/*.flac"))
     for file in files:
         samples, rate = soundfile.read(file)

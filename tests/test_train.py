@@ -19,7 +19,7 @@ import torch
 import yaml
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from conftest import RATE, SIZES, make_sentence_model
+from conftest import RATE, SIZES, make_sentence_model, save_teacher
 from huggingface_hub import ModelCard
 from huggingface_hub.utils import filter_repo_objects
 from safetensors.torch import load_file, save_file
@@ -307,7 +307,11 @@ def test_recipes_start(run_main, corpus, tmp_path, monkeypatch, path):
         )
         processor.save_pretrained(tmp_path / "start")
         args += ["--model_name_or_path", str(tmp_path / "start")]
-    if "dataset_weights" in yaml.safe_load(path.read_text()):  # of several datasets
+    recipe = yaml.safe_load(path.read_text())
+    if "distillation_teacher" in recipe:
+        teacher = save_teacher(tmp_path / "teacher", num_filters=2, num_middle_filters=4)
+        args += ["--distillation_teacher", str(teacher)]
+    if "dataset_weights" in recipe:  # of several datasets
         args += ["--dataset_weights", "1"]
     with pytest.raises(SystemExit, match="^130$"):
         run_main(args)

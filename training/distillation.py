@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from datasets import Dataset
 from safetensors.torch import load_file
 
+from configuration_muscall import MusCALLMusicnnConfig
 from modeling_muscall import MusCALLAudioModel, MusCALLMusicnnModel
 from training.augmentation import WaveformAugmentation
 from training.data import TrainingWindows
@@ -53,7 +54,7 @@ class Distillation:
         self.weight, self.bias = layer["weight"], layer["bias"]  # (hidden_size, tags), (tags,)
         # The features end in a batch norm: what it multiplies with is how far each spreads.
         self.spread = torch.cat([network.dense_norm.weight.abs() for network in teacher.networks])
-        self.overlap = patch_overlap(teacher.config.patch_frames, teacher.config, student.config.grid_size[1])
+        self.overlap = patch_overlap(teacher.config, student.config.grid_size[1])
 
     def student_features(self, student: MusCALLAudioModel, cells: torch.Tensor) -> torch.Tensor:
         """The cells of the trunk `(batch_size, num_cells, channels)` -> `(batch_size, patches, hidden_size)`"""
@@ -87,15 +88,14 @@ class Distillation:
         return error + divergence.sum(2).mean(1) + distance.mean(1)
 
 
-def patch_overlap(patch_frames: int, config, num_columns: int) -> torch.Tensor:
+def patch_overlap(config: MusCALLMusicnnConfig, num_columns: int) -> torch.Tensor:
     """
     How much each of the student's columns of time, which share the window evenly, counts in each patch of the
     teacher: `(patches, num_columns)`, rows that sum to 1.
     """
-    frames = config.window_frames
-    starts = torch.tensor([min(number * patch_frames, frames - patch_frames) for number in range(config.num_patches)])
-    edges = torch.linspace(0, frames, num_columns + 1)
-    shared = torch.minimum(edges[1:], starts[:, None] + patch_frames) - torch.maximum(edges[:-1], starts[:, None])
+    starts = torch.tensor(config.patch_starts)[:, None]
+    edges = torch.linspace(0, config.window_frames, num_columns + 1)
+    shared = torch.minimum(edges[1:], starts + config.patch_frames) - torch.maximum(edges[:-1], starts)
     return F.normalize(shared.clamp(min=0), p=1, dim=1)
 
 

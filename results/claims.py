@@ -1,0 +1,191 @@
+# Copyright 2026 The MusCALL repository authors. Licensed under the Apache License, Version 2.0.
+"""
+The paper's claims on open data: runs of train.py that differ in one thing, each with several seeds, measured on the
+held-out recordings as results/held_out.py measures a checkpoint.
+
+    python results/claims.py --teacher runs/musicnn --start runs/tag_baseline --text MODEL --rows frozen
+    python results/claims.py --teacher runs/musicnn --start runs/tag_baseline --text MODEL --rows resnet --seeds 1
+
+A run that was measured is not started again. `results/claims.json` and the table on the screen have all there are.
+"""
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import AutoTokenizer
+
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from modeling_muscall import MusCALLModel  # noqa: E402, found through the path above
+from processing_muscall import MusCALLFeatureExtractor, MusCALLProcessor  # noqa: E402
+from results.held_out import embed_checkpoint, interval, measure_all, read_questions, read_tracks  # noqa: E402
+
+
+METRICS = ("R@1", "R@5", "R@10", "MRR", "AUC")
+SHOWN = (("queries", "text_to_audio"), ("queries", "audio_to_text"))
+# A ResNet that two cores can train: a block a stage, a quarter of the paper's frames.
+SMALL = {"n_fft": 2048, "hop_length": 2048, "depths": [1, 1, 1, 1], "pooling": "average", "hidden_size": 400}
+
+
+def list_rows(args) -> dict[str, dict[str, list[str]]]:
+    """
+    For each family of runs, by name, the arguments of each run; the first of a family is what the others are compared
+    with. `frozen` trains the layers between two pretrained towers, `resnet` a small ResNet beside frozen MiniLM, and
+    `musicnn` the pretrained audio tower itself, on windows of 3 s so that two cores can.
+    """
+
+    def settings(epochs: int, batch_size: int, learning_rate: float, weight_decay: float) -> list[str]:
+        names = ("num_epochs", "eval_every", "batch_size", "learning_rate", "weight_decay")
+        values = (epochs, epochs, batch_size, learning_rate, weight_decay)
+        return [word for name, value in zip(names, values, strict=True) for word in (f"--{name}", str(value))]
+
+    def audio(config: dict) -> list[str]:
+        return ["--model_config", json.dumps({"audio_config": config})]
+
+    still_text, still_audio = ["--freeze_text_steps", "-1"], ["--freeze_audio_steps", "-1"]
+    content = ["--content_weighting", "--sentence_model_name_or_path", args.text]
+    start = [*still_audio, "--model_name_or_path", args.start]
+    layers, quick = settings(8, 256, 2e-4, 0.05), settings(8, 64, 1e-3, 0.05)
+    towers = [*still_audio, "--audio_model_name_or_path", args.teacher]
+    towers += ["--model_config", json.dumps({"projection_dim": 384, "projection_hidden_size": 768})]
+    minilm = ["--text_model_name_or_path", args.text, *still_text]
+    resnet = [*settings(6, 64, 1e-3, 0.2), "--model_name_or_path", args.start, *audio(SMALL), *still_text]
+    student = [*resnet, "--distillation_teacher", args.teacher, "--distillation_variants", "1"]
+    short = [*settings(2, 64, 2e-4, 0.05), "--model_name_or_path", str(args.output_dir / "short_start"), *still_text]
+    return {
+        "frozen": {
+            "contrastive": [*layers, *start, *still_text],
+            "content-aware weighting": [*layers, *start, *still_text, *content],
+            "batches of 64": [*settings(8, 64, 1e-4, 0.05), *start, *still_text],
+            "batches of 1,024": [*settings(8, 1024, 4e-4, 0.05), *start, *still_text, "--chunk_size", "256"],
+            "MiniLM learns": [*layers, *start, "--text_learning_rate", "2e-5"],
+            "MiniLM learns in the second half": [
+                *layers,
+                *start,
+                *["--text_learning_rate", "2e-5", "--freeze_text_steps", "36"],
+            ],
+            "layers from random": [*quick, *towers, *minilm],
+            "layers from random, text tower from scratch": [*quick, *towers],
+        },
+        "resnet": {
+            "ResNet": resnet,
+            "ResNet, content-aware weighting": [*resnet, *content],
+            "ResNet, self-supervision": [*resnet, "--ssl_weight", "0.3"],
+            "ResNet, both": [*resnet, *content, "--ssl_weight", "0.3"],
+            "ResNet, distillation alone": student,
+            "ResNet, distillation and contrastive loss": [*student, "--distillation_weight", "0.5"],
+        },
+        "musicnn": {
+            "musicnn, 3 s windows": [*short, *still_audio],
+            "musicnn, 3 s windows, learns": [*short, "--audio_learning_rate", "2e-5", "--batch_norm", "frozen"],
+        },
+    }
+
+
+def shorten_windows(start: str, folder: Path):
+    """The starting point again, with windows of one patch of musicnn, 3 s."""
+    model = MusCALLModel.from_pretrained(start, dtype=torch.float32)
+    config = model.config.audio_config
+    config.window_seconds = config.patch_frames * config.hop_length / config.sampling_rate - 0.01
+    model.save_pretrained(folder)
+    extractor = MusCALLFeatureExtractor(sampling_rate=config.sampling_rate, window_seconds=config.window_seconds)
+    MusCALLProcessor(extractor, AutoTokenizer.from_pretrained(start)).save_pretrained(folder)
+
+
+def run(name: str, seed: int, more: list[str], corpus: Path, output_dir: Path) -> Path:
+    """Trains, where that was not done, and returns the folder of the checkpoint."""
+    folder = output_dir / f"{name.replace(' ', '_').replace(',', '')}-{seed}"
+    if not (folder / "results.json").exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        command = [sys.executable, str(ROOT / "train.py"), "--config", str(ROOT / "recipes" / "claims.yaml")]
+        command += ["--dataset", str(corpus / "main"), "--output_dir", str(folder), "--seed", str(seed), *more]
+        subprocess.run(command, check=True)
+        shutil.rmtree(folder / "checkpoints")
+    return folder
+
+
+def flatten(measured: dict) -> dict[str, dict[str, list[float]]]:
+    """`queries/all/text_to_audio` -> the values of each metric, a number a query."""
+    return {
+        f"{kind}/{part}/{direction}": {metric: result["values"][metric].round(3).tolist() for metric in METRICS}
+        | {"MedR": result["MedR"], "chance_R@10": result["chance_R@10"], "pool": result["pool"]}
+        for (kind, part), directions in measured.items()
+        for direction, result in directions.items()
+    }
+
+
+def summarise(runs: list[dict], baseline: list[dict]) -> dict[str, dict]:
+    """The mean over seeds, each seed's, and the paired difference to the same seeds of the baseline over queries."""
+    summary = {}
+    for place in runs[0]:
+        summary[place] = {"MedR": float(np.mean([one[place]["MedR"] for one in runs]))}
+        for metric in METRICS:
+            values = np.array([one[place][metric] for one in runs])  # (seeds, queries)
+            others = np.array([one[place][metric] for one in baseline[: len(runs)]])
+            summary[place][metric] = {
+                "mean": round(float(values.mean()), 2),
+                "seeds": values.mean(1).round(2).tolist(),
+                "less_baseline": interval(values.mean(0) - others.mean(0)),
+            }
+    return summary
+
+
+def show(rows: dict[str, dict[str, dict]]):
+    print("| | " + " | ".join(f"{kind}, {way.replace('_', ' ')}: R@1, R@5, R@10, MedR" for kind, way in SHOWN), end="")
+    print(" | zero-shot accuracy, 10 styles |\n|" + "---|" * (len(SHOWN) + 2))
+    for name, places in rows.items():
+        cells = []
+        for kind, way in SHOWN:
+            place = places[f"{kind}/all/{way}"]
+            numbers = [f"{place[metric]['mean']:.1f}" for metric in ("R@1", "R@5", "R@10")]
+            low, high = place["R@10"]["less_baseline"]
+            cells.append(f"{', '.join(numbers)}, {place['MedR']:.0f} ({low:+.1f} to {high:+.1f})")
+        zero_shot = places["styles/all/audio_to_text"]["R@1"]
+        low, high = zero_shot["less_baseline"]
+        print(f"| {name} | {' | '.join(cells)} | {zero_shot['mean']:.1f} ({low:+.1f} to {high:+.1f}) |")
+
+
+def write_report(family: str, rows: dict[str, dict[str, dict]]):
+    path = Path(__file__).with_suffix(".json")
+    report = json.loads(path.read_text()) if path.exists() else {}
+    path.write_text(json.dumps(report | {family: rows}, indent=1) + "\n")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--teacher", required=True, help="what convert_musicnn.py wrote")
+    parser.add_argument("--start", required=True, help="what corpus/tag_baseline.py wrote")
+    parser.add_argument("--text", default="sentence-transformers/all-MiniLM-L6-v2", help="default: %(default)s")
+    parser.add_argument("--rows", choices=("frozen", "resnet", "musicnn"), required=True)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--corpus", type=Path, default=ROOT / "corpus" / "open_mix", help="default: %(default)s")
+    parser.add_argument("--output_dir", type=Path, default=ROOT / "runs" / "claims", help="default: %(default)s")
+    args = parser.parse_args()
+    if args.rows == "musicnn":
+        shorten_windows(args.start, args.output_dir / "short_start")
+    tracks = read_tracks(args.corpus)
+    questions, runs = read_questions(tracks), {}
+    table = list_rows(args)[args.rows]
+    for seed in range(args.seeds):
+        for name, more in table.items():
+            folder = run(name, seed, more, args.corpus, args.output_dir)
+            kept = folder / "held_out.json"
+            if not kept.exists():
+                measured = measure_all(embed_checkpoint(folder, tracks, questions), tracks, questions)
+                kept.write_text(json.dumps(flatten(measured)))
+            runs.setdefault(name, []).append(json.loads(kept.read_text()))
+            rows = {name: summarise(some, runs[next(iter(table))]) for name, some in runs.items()}
+            write_report(args.rows, rows)
+    show(rows)
+
+
+if __name__ == "__main__":
+    main()
