@@ -211,6 +211,13 @@ def read_phrases() -> dict[tuple[str, ...], list[str]]:
         return {tuple(row["words"].split("+")): row["phrases"].split("; ") for row in csv.DictReader(file)}
 
 
+def phrases_of(tag: str) -> list[str]:
+    """What people may call music of which a tag holds, `MSD:rock` for instance, whatever else does."""
+    rules = [line.split("|") for line in WORDS.split("\n") if line]
+    words = [word for word, _, tags in rules if tag in tags.split(",")]
+    return [phrase for word in words for phrase in read_phrases().get((word,), [])]
+
+
 def write_phrases(words: set[str], random: Random, count: int) -> list[str]:
     """
     Up to `count` different captions in other words than the tagger's: associations of its tags, not observations.

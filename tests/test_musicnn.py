@@ -20,7 +20,7 @@ import export_onnx
 import train
 from configuration_muscall import MusCALLConfig, MusCALLMusicnnConfig
 from convert_musicnn import read_taggers
-from corpus.pseudo_captions import tag_clips
+from corpus.pseudo_captions import phrases_of, tag_clips
 from corpus.tag_baseline import USUAL, build_tag_baseline, embed_sentences
 from modeling_muscall import MusCALLModel, MusCALLMusicnnModel
 
@@ -122,6 +122,14 @@ def test_the_tag_baseline(wheel, tmp_path):
         unusual = F.gelu((heard - logits.mean(0)) / logits.std(0) - USUAL)
         expected = F.normalize(unusual @ (names - names.mean(0)), dim=-1)
         torch.testing.assert_close(model.get_audio_features(**inputs).pooler_output[0], expected, atol=1e-4, rtol=0)
+
+        # With phrases half of a tag is what people call such music; a tag of which nothing is known stays as it was.
+        phrased, _ = build_tag_baseline(tmp_path, wheel, str(tmp_path / "bert"), phrases=True)
+        columns = phrased.audio_projection[2].weight.T
+        known, unknown = (list(tags).index(tag) for tag in ("MSD:rock", "MSD:beautiful"))
+        called = F.normalize(embed_sentences(model, words, phrases_of("MSD:rock")), dim=-1).mean(0)
+        expected = F.normalize(names[known] + F.normalize(called, dim=0), dim=0) - names[unknown]
+        torch.testing.assert_close(columns[known] - columns[unknown], expected, atol=1e-5, rtol=0)
 
 
 @pytest.mark.slow

@@ -30,7 +30,7 @@ from configuration_muscall import MusCALLConfig, MusCALLMusicnnConfig
 from evaluation.embedding import embed_corpus
 from modeling_muscall import MusCALLModel
 from processing_muscall import MusCALLFeatureExtractor, MusCALLProcessor
-from training.checkpointing import list_checkpoints, replace_files
+from training.checkpointing import list_checkpoints, load_last_weights, replace_files
 from training.data import load_corpus
 
 
@@ -113,6 +113,8 @@ def test_a_run_learns_and_leaves_a_model(finished, corpus):
     assert results["test"]["mean_R@10"] > 2.5 * 1000 / SIZES["test"]  # chance is 21 %
     assert results["test"]["mean_R@10"] == next(entry["test/mean_R@10"] for entry in log if "test/mean_R@10" in entry)
     assert [path.name for path in list_checkpoints(finished / "checkpoints")] == ["step-0000048", "step-0000072"]
+    last, best = load_last_weights(finished / "checkpoints"), load_file(finished / "model.safetensors")
+    assert {name: tensor.shape for name, tensor in last.items()} == {name: best[name].shape for name in best}
 
 
 @pytest.mark.slow

@@ -1,14 +1,14 @@
-"""Puts a trained folder into the repository, where `AutoModel.from_pretrained(".")` finds it.
+"""Puts what was trained into the repository, where `AutoModel.from_pretrained(".")` finds it.
 
-    python tools/release.py runs/release --start runs/tag_baseline
+    python tools/release.py runs/release-0 runs/release-1 runs/release-2 --start runs/tag_phrases
     python tools/release.py runs/distil --subfolder fast
 
-With `--start` the weights are the mean of those that were trained and those that training started from, which keeps
-what the tags know of music that training did not hear (https://arxiv.org/abs/2109.01903). Stored in half precision are
+The weights are those of the last step; of several runs, and with `--start` of what they all started from, the mean,
+which keeps what the tags know of music that training did not hear (https://arxiv.org/abs/2109.01903,
+https://arxiv.org/abs/2203.05482). Stored in half precision are
 the text tower, the projections and the ResNet; musicnn, whose batch norms have variances that half precision would
 round away, as it is; in a subfolder the text tower's large tables have 8 bits (e4m3). All is loaded and computed in
-float32. Golden outputs are those of what was written. The log of the run and, of what lies in the root, its results go
-to `results/`.
+float32. Golden outputs are those of what was written. The logs of the runs, one after the other, go to `results/`.
 """
 
 import argparse
@@ -24,6 +24,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from evaluation.golden import write_golden  # noqa: E402, found through the path above
+from training.checkpointing import load_last_weights  # noqa: E402
 
 
 FILES = ("config.json", "processor_config.json", "tokenizer.json", "tokenizer_config.json")
@@ -41,23 +42,24 @@ def shorten(name: str, tensor: torch.Tensor, eight_bits: bool) -> torch.Tensor:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path)
-    parser.add_argument("--start", type=Path, help="what training started from, if it shall have half of the weights")
+    parser.add_argument("runs", nargs="+", type=Path)
+    parser.add_argument("--start", type=Path, help="what training started from, if it shall count as one of the runs")
     parser.add_argument("--subfolder", default="", help="of the repository; its root by default")
     args = parser.parse_args()
     folder, name = ROOT / args.subfolder, args.subfolder or "release"
     folder.mkdir(exist_ok=True)
-    tensors = load_file(args.run / "model.safetensors")
+    models = [load_last_weights(run / "checkpoints") for run in args.runs]
     if args.start:
-        for key, first in load_file(args.start / "model.safetensors").items():
-            if first.is_floating_point():
-                tensors[key] = (tensors[key] + first) / 2
+        models.append(load_file(args.start / "model.safetensors"))
+    tensors = {
+        key: sum(model[key] for model in models) / len(models) if tensor.is_floating_point() else tensor
+        for key, tensor in models[0].items()
+    }
     tensors = {key: shorten(key, tensor, bool(args.subfolder)) for key, tensor in tensors.items()}
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     for file in FILES:
-        shutil.copy(args.run / file, folder / file)
-    shutil.copy(args.run / "log.jsonl", ROOT / "results" / f"{name}_log.jsonl")
-    if not args.subfolder:
-        shutil.copy(args.run / "results.json", ROOT / "results" / f"{name}_run.json")
+        shutil.copy(args.runs[0] / file, folder / file)
+    logs = [(run / "log.jsonl").read_text() for run in args.runs]
+    (ROOT / "results" / f"{name}_log.jsonl").write_text("".join(logs))
     write_golden(folder)
     print(f"{(folder / 'model.safetensors').stat().st_size / 1e6:.1f} MB")

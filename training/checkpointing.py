@@ -8,8 +8,10 @@ import signal
 from contextlib import contextmanager
 from pathlib import Path
 
+import torch
 from accelerate import Accelerator
 from accelerate.tracking import GeneralTracker, on_main_process
+from safetensors.torch import load_file
 
 from training.hashing import hash_file
 
@@ -41,6 +43,12 @@ def save_checkpoint(accelerator: Accelerator, folder: Path, state: dict, total_l
 def list_checkpoints(folder: Path) -> list[Path]:
     """Complete checkpoints, the oldest first."""
     return sorted(path for path in folder.glob("step-*") if (path / STATE_FILE).exists())
+
+
+def load_last_weights(folder: Path) -> dict[str, torch.Tensor]:
+    """The model's tensors in the newest checkpoint of a folder, whatever validation thought of that step."""
+    tensors = load_file(list_checkpoints(folder)[-1] / "model.safetensors")
+    return {key.removeprefix("model."): tensor for key, tensor in tensors.items() if key.startswith("model.")}
 
 
 def load_checkpoint(accelerator: Accelerator, folder: Path, arguments: dict) -> dict:
