@@ -40,9 +40,9 @@ SMALL = {"n_fft": 2048, "hop_length": 2048, "depths": [1, 1, 1, 1], "pooling": "
 def list_rows(args) -> dict[str, dict[str, list[str]]]:
     """
     For each family of runs, by name, the arguments of each run; the first of a family is what the others are compared
-    with. `frozen` trains the layers between two pretrained towers, `text` the text tower as well, `resnet` a small
-    ResNet beside frozen MiniLM, and `musicnn` the pretrained audio tower itself, on windows of 3 s so that two cores
-    can. A row of two families is run once.
+    with. `frozen` trains the layers between two pretrained towers, `text` the text tower as well, `scratch` has no
+    tags to start from, `resnet` trains a small ResNet beside frozen MiniLM, and `musicnn` the pretrained audio tower
+    itself, on windows of 3 s so that two cores can. A row of two families is run once.
     """
 
     def settings(epochs: int, batch_size: int, learning_rate: float, weight_decay: float) -> list[str]:
@@ -70,22 +70,23 @@ def list_rows(args) -> dict[str, dict[str, list[str]]]:
             "content-aware weighting": [*layers, *start, *still_text, *content],
             "batches of 64": [*settings(6, 64, 1e-4, 0.05), *start, *still_text],
             "batches of 1,024": [*settings(6, 1024, 4e-4, 0.05), *start, *still_text, "--chunk_size", "256"],
-            "layers from random": [*quick, *towers, *minilm],
         },
         "text": {
             "contrastive": [*layers, *start, *still_text],
             "MiniLM learns": [*layers, *start, *learning_text],
             "MiniLM learns in the second half": [*layers, *start, *learning_text, "--freeze_text_steps", "27"],
+        },
+        "scratch": {
             "layers from random": [*quick, *towers, *minilm],
             "layers from random, text tower from scratch": [*quick, *towers],
         },
         "resnet": {
             "ResNet": resnet,
             "ResNet, content-aware weighting": [*resnet, *content],
-            "ResNet, self-supervision": [*resnet, "--ssl_weight", "0.3"],
-            "ResNet, both": [*resnet, *content, "--ssl_weight", "0.3"],
             "ResNet, distillation alone": student,
             "ResNet, distillation and contrastive loss": [*student, "--distillation_weight", "0.5"],
+            "ResNet, self-supervision": [*resnet, "--ssl_weight", "0.3"],
+            "ResNet, both": [*resnet, *content, "--ssl_weight", "0.3"],
         },
         "musicnn": {
             "musicnn, 3 s windows": [*short, *still_audio],
@@ -173,7 +174,7 @@ def main():
     parser.add_argument("--teacher", required=True, help="what convert_musicnn.py wrote")
     parser.add_argument("--start", required=True, help="what corpus/tag_baseline.py wrote")
     parser.add_argument("--text", default="sentence-transformers/all-MiniLM-L6-v2", help="default: %(default)s")
-    parser.add_argument("--rows", choices=("frozen", "text", "resnet", "musicnn"), required=True)
+    parser.add_argument("--rows", choices=("frozen", "text", "scratch", "resnet", "musicnn"), required=True)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--corpus", type=Path, default=ROOT / "corpus" / "open_mix", help="default: %(default)s")
     parser.add_argument("--output_dir", type=Path, default=ROOT / "runs" / "claims", help="default: %(default)s")
