@@ -32,7 +32,7 @@ def test_seeds_are_averaged_and_compared_query_by_query():
 
 
 def test_every_row_is_a_run_that_train_py_takes():
-    args = Namespace(teacher="musicnn", start="tag_baseline", text="minilm")
+    args = Namespace(teacher="musicnn", start="tag_baseline", text="minilm", output_dir=Path("runs"))
     for family in list_rows(args).values():
         for more in family.values():
             train.parse_arguments(["--config", str(ROOT / "recipes" / "claims.yaml"), *more])

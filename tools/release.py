@@ -51,8 +51,10 @@ if __name__ == "__main__":
     models = [load_last_weights(run / "checkpoints") for run in args.runs]
     if args.start:
         models.append(load_file(args.start / "model.safetensors"))
-    tensors = {
-        key: sum(model[key] for model in models) / len(models) if tensor.is_floating_point() else tensor
+    tensors = {  # a tower that was frozen keeps its bits
+        key: tensor + sum(model[key] - tensor for model in models) / len(models)
+        if tensor.is_floating_point()
+        else tensor
         for key, tensor in models[0].items()
     }
     tensors = {key: shorten(key, tensor, bool(args.subfolder)) for key, tensor in tensors.items()}
