@@ -111,7 +111,7 @@ def run(name: str, seed: int, more: list[str], corpus: Path, output_dir: Path) -
     those of the best validation may be the ones it started from, by the chance of 53 tracks.
     """
     folder = output_dir / f"{name.replace(' ', '_').replace(',', '')}-{seed}"
-    if not (folder / "results.json").exists():
+    if not (folder / "results.json").exists() or (folder / "checkpoints").exists():
         shutil.rmtree(folder, ignore_errors=True)
         command = [sys.executable, str(ROOT / "train.py"), "--config", str(ROOT / "recipes" / "claims.yaml")]
         command += ["--dataset", str(corpus / "main"), "--output_dir", str(folder), "--seed", str(seed), *more]
