@@ -5,10 +5,10 @@
 
 The weights are those of the last step; of several runs, and with `--start` of what they all started from, the mean,
 which keeps what the tags know of music that training did not hear (https://arxiv.org/abs/2109.01903,
-https://arxiv.org/abs/2203.05482). Stored in half precision are the text tower, the projections and the ResNet; musicnn,
-whose batch norms have variances that half precision would round away, as it is; in a subfolder the text tower's large
-tables have 8 bits (e4m3). All is loaded and computed in float32. Golden outputs are those of what was written. The logs
-of the runs, one after the other, go to `results/`.
+https://arxiv.org/abs/2203.05482). Stored in half precision are the text tower, the projections and the ResNet;
+musicnn, whose batch norms have variances that half precision would round away, as it is; in a subfolder the text
+tower's large tables have 8 bits (e4m3). All is loaded and computed in float32. Golden outputs are those of what was
+written. The logs of the runs, one after the other, go to `results/`.
 """
 
 import argparse
