@@ -281,7 +281,7 @@ def write_datasheet(rows: dict[str, list[dict]], output_dir: Path) -> None:
 def _named(row: dict) -> list[str]:
     """Those of the tagger's words that the captions of a clip have."""
     said = f" {re.sub(r'[^a-z ]', ' ', ' '.join(row['captions']).lower())} "
-    return [word for line in WORDS.split("\n") if line and f" {(word := line.split('|')[0]).lower()} " in said]
+    return [word for word, _, _ in WORDS if f" {word.lower()} " in said]
 
 
 def build(

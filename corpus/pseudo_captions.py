@@ -5,6 +5,7 @@ import csv
 import subprocess
 import sys
 import zipfile
+from functools import cache
 from pathlib import Path
 from random import Random
 
@@ -20,7 +21,7 @@ PHRASES = Path(__file__).with_name("phrases.csv")
 SURE, RARE = 0.15, 0.9  # a tag holds above this probability, and above what this share of the training clips have
 VOICE = 0.3  # voices are heard too often where there are none
 # A word of a caption, its kind, and the tags of which one must hold.
-WORDS = """
+WORDS = """\
 rock|genre|MSD:rock,MTT:rock
 pop|genre|MSD:pop,MTT:pop
 indie|genre|MSD:indie
@@ -74,6 +75,7 @@ sad|mood|MSD:sad
 mellow|mood|MSD:Mellow
 party|mood|MSD:party
 """
+WORDS = [tuple(line.split("|")) for line in WORDS.splitlines()]
 CLASHES = [("slow", "fast"), ("slow", "techno"), ("quiet", "loud"), ("soft", "loud"), ("acoustic", "synthesizers")]
 TEMPLATES = [
     "{adjectives} music",
@@ -142,16 +144,15 @@ def sure_words(tags: dict[str, np.ndarray], training: np.ndarray) -> list[dict[s
         tags (`dict[str, np.ndarray]`): See [`tag_clips`].
         training (`np.ndarray`): Which clips are for training: the thresholds are taken from these alone.
     """
-    rules = [line.split("|") for line in WORDS.split("\n") if line]
     excess = {}
-    for word, kind, names in rules:
+    for word, kind, names in WORDS:
         least = VOICE if kind == "voice" else SURE
         each = [tags[name] / max(least, np.quantile(tags[name][training], RARE)) for name in names.split(",")]
         excess[word] = np.maximum.reduce(each)
     clips = []
     for clip in range(len(training)):
         words = {kind: [] for kind in ("genre", "part", "mood")}
-        for word, kind, _ in sorted(rules, key=lambda rule: -excess[rule[0]][clip]):
+        for word, kind, _ in sorted(WORDS, key=lambda rule: -excess[rule[0]][clip]):
             clash = any(
                 other in words[some] and {word, other} == set(pair)
                 for pair in CLASHES
@@ -205,6 +206,7 @@ def write_captions(facts: list[str], words: dict[str, list[str]], random: Random
     return list(captions.values())
 
 
+@cache
 def read_phrases() -> dict[tuple[str, ...], list[str]]:
     """What people may call music of which certain words hold: `("piano", "slow")` -> `["slow piano", ...]`."""
     with PHRASES.open(newline="", encoding="utf-8") as file:
@@ -213,8 +215,7 @@ def read_phrases() -> dict[tuple[str, ...], list[str]]:
 
 def phrases_of(tag: str) -> list[str]:
     """What people may call music of which a tag holds, `MSD:rock` for instance, whatever else does."""
-    rules = [line.split("|") for line in WORDS.split("\n") if line]
-    words = [word for word, _, tags in rules if tag in tags.split(",")]
+    words = [word for word, _, tags in WORDS if tag in tags.split(",")]
     return [phrase for word in words for phrase in read_phrases().get((word,), [])]
 
 

@@ -296,9 +296,9 @@ def _write_clip(output_dir: Path, soundfonts: list[str], kind: str, *source) -> 
     family = source[0]["id"] if kind == "mma" else f"{source[0].parent.name}/{source[0].name}"
     label = family if kind == "mma" else family + source[2]
     digest = hashlib.sha256(label.encode()).digest()
-    name = f"{kind}-{digest.hex()[:10]}"
-    part = hashlib.sha256(family.encode()).digest()[1] % 16  # the same for all takes of a score
-    split = "train" if kind == "mma" else {0: "validation", 1: "test"}.get(part, "train")
+    name, split = f"{kind}-{digest.hex()[:10]}", "train"
+    if kind != "mma":  # all takes of a score are in one split
+        split = {0: "validation", 1: "test"}.get(hashlib.sha256(family.encode()).digest()[1] % 16, "train")
     folder = output_dir / split
     done = folder / f".{name}.json"
     if done.exists():

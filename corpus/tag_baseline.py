@@ -80,8 +80,8 @@ def build_tag_baseline(
 
     names = embed_sentences(model, tokenizer, [f"{name.partition(':')[2]} music" for name in tags])
     names = F.normalize(names, dim=-1)
-    for number, name in enumerate(tags):
-        if phrases and (others := phrases_of(name)):
+    for number, name in enumerate(tags if phrases else ()):
+        if others := phrases_of(name):
             mean_phrase = F.normalize(embed_sentences(model, tokenizer, others), dim=-1).mean(0)
             names[number] = F.normalize(names[number] + F.normalize(mean_phrase, dim=0), dim=0)
     center, feature_size = names.mean(0), tower.config.feature_size

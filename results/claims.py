@@ -50,9 +50,6 @@ def list_rows(args) -> dict[str, dict[str, list[str]]]:
         values = (epochs, epochs, batch_size, learning_rate, weight_decay)
         return [word for name, value in zip(names, values, strict=True) for word in (f"--{name}", str(value))]
 
-    def audio(config: dict) -> list[str]:
-        return ["--model_config", json.dumps({"audio_config": config})]
-
     learning_text = ["--text_learning_rate", "2e-5"]
     still_text, still_audio = ["--freeze_text_steps", "-1"], ["--freeze_audio_steps", "-1"]
     content = ["--content_weighting", "--sentence_model_name_or_path", args.text]
@@ -61,18 +58,20 @@ def list_rows(args) -> dict[str, dict[str, list[str]]]:
     towers = [*still_audio, "--audio_model_name_or_path", args.teacher]
     towers += ["--model_config", json.dumps({"projection_dim": 384, "projection_hidden_size": 768})]
     minilm = ["--text_model_name_or_path", args.text, *still_text]
-    resnet = [*settings(6, 64, 1e-3, 0.2), "--model_name_or_path", args.start, *audio(SMALL), *still_text]
+    contrastive = [*layers, *start, *still_text]
+    resnet = [*settings(6, 64, 1e-3, 0.2), "--model_name_or_path", args.start, *still_text]
+    resnet += ["--model_config", json.dumps({"audio_config": SMALL})]
     student = [*resnet, "--distillation_teacher", args.teacher, "--distillation_variants", "1"]
     short = [*settings(2, 64, 2e-4, 0.05), "--model_name_or_path", str(args.output_dir / "short_start"), *still_text]
     return {
         "frozen": {
-            "contrastive": [*layers, *start, *still_text],
-            "content-aware weighting": [*layers, *start, *still_text, *content],
+            "contrastive": contrastive,
+            "content-aware weighting": [*contrastive, *content],
             "batches of 64": [*settings(6, 64, 1e-4, 0.05), *start, *still_text],
             "batches of 1,024": [*settings(6, 1024, 4e-4, 0.05), *start, *still_text, "--chunk_size", "256"],
         },
         "text": {
-            "contrastive": [*layers, *start, *still_text],
+            "contrastive": contrastive,
             "MiniLM learns": [*layers, *start, *learning_text],
             "MiniLM learns in the second half": [*layers, *start, *learning_text, "--freeze_text_steps", "27"],
         },

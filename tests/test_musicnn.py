@@ -13,6 +13,7 @@ import pytest
 import soundfile
 import torch
 import torch.nn.functional as F
+import torchaudio
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
@@ -172,7 +173,6 @@ def test_patches_cover_the_window_and_the_last_ends_with_it():
 
 
 def test_log_mel_is_that_of_torchaudio():
-    torchaudio = pytest.importorskip("torchaudio")
     sound = torch.from_numpy(make_sound())[None]
     mel = torchaudio.transforms.MelSpectrogram(
         16000, 512, hop_length=256, n_mels=96, pad_mode="constant", norm="slaney", mel_scale="slaney"

@@ -116,7 +116,7 @@ def test_stems_are_mixed(tmp_path):
 
 
 def test_tags_that_the_tagger_is_sure_of():
-    names = {name for line in WORDS.split("\n") if line for name in line.split("|")[2].split(",")}
+    names = {name for _, _, tags in WORDS for name in tags.split(",")}
     tags = {name: np.full(20, 0.01) for name in names}
     tags["MTT:piano"] = np.linspace(0, 0.95, 20)
     tags["MTT:slow"] = np.where(np.arange(20) == 19, 0.4, 0.0)
@@ -142,7 +142,7 @@ def test_captions_say_what_is_known_in_various_words():
 
 
 def test_phrases_are_of_known_words_and_say_nothing_of_what_is_absent():
-    known = {line.split("|")[0] for line in WORDS.split("\n") if line}
+    known = {word for word, _, _ in WORDS}
     phrases = read_phrases()
     assert {word for words in phrases for word in words} == known
     said = [phrase for some in phrases.values() for phrase in some]
