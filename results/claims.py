@@ -6,7 +6,8 @@ held-out recordings as results/held_out.py measures a checkpoint.
     python results/claims.py --teacher runs/musicnn --start runs/tag_baseline --text MODEL --rows frozen
     python results/claims.py --teacher runs/musicnn --start runs/tag_baseline --text MODEL --rows resnet --seeds 1
 
-A run that was measured is not started again. `results/claims.json` and the table on the screen have all there are.
+A run that was measured is not started again: `results/claims_runs.jsonl` has the rank and the AUC of each of its
+queries. `results/claims.json` and the table on the screen have the means over seeds and what they differ by.
 """
 
 import argparse
@@ -32,6 +33,7 @@ from training.checkpointing import load_last_weights  # noqa: E402
 
 
 METRICS = ("R@1", "R@5", "R@10", "MRR", "AUC")
+RUNS = Path(__file__).with_name("claims_runs.jsonl")
 SHOWN = (("queries", "text_to_audio"), ("queries", "audio_to_text"))
 # A ResNet that two cores can train: a block a stage, a quarter of the paper's frames.
 SMALL = {"n_fft": 2048, "hop_length": 2048, "depths": [1, 1, 1, 1], "pooling": "average", "hidden_size": 400}
@@ -104,28 +106,35 @@ def shorten_windows(start: str, folder: Path):
     MusCALLProcessor(extractor, AutoTokenizer.from_pretrained(start)).save_pretrained(folder)
 
 
-def run(name: str, seed: int, more: list[str], corpus: Path, output_dir: Path) -> Path:
+def run(folder: Path, seed: int, more: list[str], corpus: Path):
     """
-    Trains, where that was not done, and returns the folder of the checkpoint. It has the weights of the last step:
-    those of the best validation may be the ones it started from, by the chance of 53 tracks.
+    Trains, where that was not done. The checkpoint has the weights of the last step: those of the best validation may
+    be the ones it started from, by the chance of 53 tracks.
     """
-    folder = output_dir / f"{name.replace(' ', '_').replace(',', '')}-{seed}"
-    if not (folder / "results.json").exists() or (folder / "checkpoints").exists():
-        shutil.rmtree(folder, ignore_errors=True)
-        command = [sys.executable, str(ROOT / "train.py"), "--config", str(ROOT / "recipes" / "claims.yaml")]
-        command += ["--dataset", str(corpus / "main"), "--output_dir", str(folder), "--seed", str(seed), *more]
-        subprocess.run(command, check=True)
-        last = load_last_weights(folder / "checkpoints")
-        save_file(last, folder / "model.safetensors", metadata={"format": "pt"})
-        shutil.rmtree(folder / "checkpoints")
-    return folder
+    if (folder / "results.json").exists() and not (folder / "checkpoints").exists():
+        return
+    shutil.rmtree(folder, ignore_errors=True)
+    command = [sys.executable, str(ROOT / "train.py"), "--config", str(ROOT / "recipes" / "claims.yaml")]
+    command += ["--dataset", str(corpus / "main"), "--output_dir", str(folder), "--seed", str(seed), *more]
+    subprocess.run(command, check=True)
+    last = load_last_weights(folder / "checkpoints")
+    save_file(last, folder / "model.safetensors", metadata={"format": "pt"})
+    shutil.rmtree(folder / "checkpoints")
+
+
+def read_runs() -> dict[str, dict]:
+    """By name and seed, what was measured."""
+    lines = RUNS.read_text().splitlines() if RUNS.exists() else []
+    return {entry["run"]: entry["places"] for entry in map(json.loads, lines)}
 
 
 def flatten(measured: dict) -> dict[str, dict[str, list[float]]]:
-    """`queries/all/text_to_audio` -> the values of each metric, a number a query."""
+    """`queries/all/text_to_audio` -> of each query the rank of the best that it means, and the AUC in per cent."""
     return {
-        f"{kind}/{part}/{direction}": {metric: result["values"][metric].round(3).tolist() for metric in METRICS}
-        | {"MedR": result["MedR"], "chance_R@10": result["chance_R@10"], "pool": result["pool"]}
+        f"{kind}/{part}/{direction}": {
+            "ranks": np.rint(100 / result["values"]["MRR"]).astype(int).tolist(),
+            "AUC": result["values"]["AUC"].round(1).tolist(),
+        }
         for (kind, part), directions in measured.items()
         for direction, result in directions.items()
     }
@@ -133,16 +142,22 @@ def flatten(measured: dict) -> dict[str, dict[str, list[float]]]:
 
 def summarise(runs: list[dict], baseline: list[dict]) -> dict[str, dict]:
     """The mean over seeds, each seed's, and the paired difference to the same seeds of the baseline over queries."""
+
+    def values(runs: list[dict], place: str, metric: str) -> np.ndarray:  # (seeds, queries)
+        if metric == "AUC":
+            return np.array([one[place]["AUC"] for one in runs])
+        ranks = np.array([one[place]["ranks"] for one in runs])
+        return 100 / ranks if metric == "MRR" else 100.0 * (ranks <= int(metric.removeprefix("R@")))
+
     summary = {}
     for place in runs[0]:
-        summary[place] = {"MedR": float(np.mean([one[place]["MedR"] for one in runs]))}
+        summary[place] = {"MedR": float(np.mean([np.median(one[place]["ranks"]) for one in runs]))}
         for metric in METRICS:
-            values = np.array([one[place][metric] for one in runs])  # (seeds, queries)
-            others = np.array([one[place][metric] for one in baseline[: len(runs)]])
+            ours, others = values(runs, place, metric), values(baseline[: len(runs)], place, metric)
             summary[place][metric] = {
-                "mean": round(float(values.mean()), 2),
-                "seeds": values.mean(1).round(2).tolist(),
-                "less_baseline": interval(values.mean(0) - others.mean(0)),
+                "mean": round(float(ours.mean()), 2),
+                "seeds": ours.mean(1).round(2).tolist(),
+                "less_baseline": interval(ours.mean(0) - others.mean(0)),
             }
     return summary
 
@@ -163,9 +178,11 @@ def show(rows: dict[str, dict[str, dict]]):
 
 
 def write_report(family: str, rows: dict[str, dict[str, dict]]):
+    """Rows that are in the report and were not run again stay."""
     path = Path(__file__).with_suffix(".json")
     report = json.loads(path.read_text()) if path.exists() else {}
-    path.write_text(json.dumps(report | {family: rows}, indent=1) + "\n")
+    report[family] = report.get(family, {}) | rows
+    path.write_text(json.dumps(report, indent=1) + "\n")
 
 
 def main():
@@ -181,16 +198,18 @@ def main():
     if args.rows == "musicnn":
         shorten_windows(args.start, args.output_dir / "short_start")
     tracks = read_tracks(args.corpus)
-    questions, runs = read_questions(tracks), {}
+    questions, runs, known = read_questions(tracks), {}, read_runs()
     table = list_rows(args)[args.rows]
     for seed in range(args.seeds):
         for name, more in table.items():
-            folder = run(name, seed, more, args.corpus, args.output_dir)
-            kept = folder / "held_out.json"
-            if not kept.exists():
-                measured = measure_all(embed_checkpoint(folder, tracks, questions), tracks, questions)
-                kept.write_text(json.dumps(flatten(measured)))
-            runs.setdefault(name, []).append(json.loads(kept.read_text()))
+            label = f"{name.replace(' ', '_').replace(',', '')}-{seed}"
+            if label not in known:
+                folder = args.output_dir / label
+                run(folder, seed, more, args.corpus)
+                known[label] = flatten(measure_all(embed_checkpoint(folder, tracks, questions), tracks, questions))
+                with RUNS.open("a") as file:
+                    file.write(json.dumps({"run": label, "places": known[label]}, separators=(",", ":")) + "\n")
+            runs.setdefault(name, []).append(known[label])
             rows = {name: summarise(some, runs[next(iter(table))]) for name, some in runs.items()}
             write_report(args.rows, rows)
     show(rows)
