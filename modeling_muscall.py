@@ -32,7 +32,7 @@ logger = logging.get_logger(__name__)
 MAX_LOGIT_SCALE = math.log(100)
 WINDOWS_AT_ONCE = 64  # without gradients; a recording of hours has hundreds
 PATCHES_AT_ONCE = 64  # of musicnn in evaluation mode; its front end makes 20 MiB of each
-FILTERS_AT_ONCE = 48  # of its front end: what they make of a patch is reduced while it is in a CPU's cache
+FILTERS_AT_ONCE = 64  # of its front end: what they make of a patch is reduced while it is in a CPU's cache
 
 
 def contrastive_loss(logits_per_text: torch.Tensor) -> torch.Tensor:

@@ -14,12 +14,18 @@ Checkpoints on the held-out recordings of the open mix, styles that training hea
 A sentence may mean several tracks: the best of them counts. Every checkpoint after the first is compared with the
 first: the difference with its paired interval of 95 %, by resampling queries (of `audio_to_text`: tracks). `--titles`
 adds a baseline that hears nothing: a Sentence-Transformers model reads the titles of the tracks.
+
+    python results/held_out.py . runs/tag_baseline --music FOLDER
+
+does so with the queries of results/second_set.csv on other recordings: FOLDER has audio and a `tracks.csv` with the
+columns `file_name` and `title`.
 """
 
 import argparse
 import csv
 import fnmatch
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -38,6 +44,8 @@ from training.hashing import hash_weights  # noqa: E402
 NUM_RESAMPLES = 10_000
 TITLES = "titles"  # what the baseline that reads them is called
 STYLES = ROOT / "corpus" / "open_mix_styles.csv"
+SECOND_SET = ROOT / "results" / "second_set.csv"
+HEARD = re.compile("unknown-horizons/")  # in the second set: music of a package that training hears
 PROMPTS = ("{}", "{} music", "A {} track")  # of a style; their embeddings are averaged
 
 
@@ -52,6 +60,22 @@ def read_tracks(corpus: Path) -> list[dict]:
     return rows
 
 
+def read_music(folder: Path) -> tuple[list[dict], dict[str, dict[str, list[int]]]]:
+    """The recordings of a folder, and for each query of the second set those that it means."""
+    with (folder / "tracks.csv").open(newline="", encoding="utf-8") as file:
+        tracks = [row | {"part": "all", "bytes": None, "sampling_rate": None} for row in csv.DictReader(file)]
+    tracks = [row | {"path": str(folder / row["file_name"])} for row in tracks if not HEARD.match(row["file_name"])]
+    with SECOND_SET.open(newline="", encoding="utf-8") as file:
+        queries = {row["query"]: row["tracks"].split("; ") for row in csv.DictReader(file)}
+    names = [track["file_name"] for track in tracks]
+    meant = {query: [i for i, name in enumerate(names) if is_meant(name, some)] for query, some in queries.items()}
+    return tracks, {"queries": meant}
+
+
+def is_meant(name: str, patterns: list[str]) -> bool:
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+
+
 def read_questions(tracks: list[dict]) -> dict[str, dict[str, list[int]]]:
     """For each kind of sentence, the sentences and the tracks that each means."""
     with STYLES.open(newline="", encoding="utf-8") as file:
@@ -63,7 +87,7 @@ def read_questions(tracks: list[dict]) -> dict[str, dict[str, list[int]]]:
         for query in filter(None, track["queries"].split("; ")):
             questions["queries"].setdefault(query, []).append(number)
         for style, patterns in styles.items():
-            if any(fnmatch.fnmatchcase(f"{track['package']}:{track['path_in_package']}", some) for some in patterns):
+            if is_meant(f"{track['package']}:{track['path_in_package']}", patterns):
                 questions["styles"].setdefault(style, []).append(number)
     return questions
 
@@ -144,6 +168,8 @@ def embed_titles(model_name_or_path: str, tracks: list[dict], questions: dict):
 
 def embed_sentences(read, questions: dict) -> dict[str, np.ndarray]:
     embeds = {kind: read(list(sentences)) for kind, sentences in questions.items() if kind != "styles"}
+    if "styles" not in questions:
+        return embeds
     prompts = [prompt.format(style) for prompt in PROMPTS for style in questions["styles"]]
     mean = read(prompts).reshape(len(PROMPTS), len(questions["styles"]), -1).mean(0)
     return embeds | {"styles": mean / np.linalg.norm(mean, axis=1, keepdims=True)}
@@ -155,7 +181,7 @@ def measure_all(embeds: tuple, tracks: list[dict], questions: dict) -> dict[tupl
     measured = {}
     for kind, sentences in questions.items():
         parts = {"all": list(sentences)}
-        for part in ("seen", "unseen") if kind in ("statements", "queries") else ():
+        for part in sorted({track["part"] for track in tracks}) if kind in ("statements", "queries") else ():
             parts[part] = [s for s, meant in sentences.items() if all(tracks[i]["part"] == part for i in meant)]
         for part, chosen in parts.items():
             if chosen:
@@ -170,11 +196,16 @@ def main():
     parser.add_argument("checkpoints", nargs="+", type=Path)
     parser.add_argument("--titles", help="the Sentence-Transformers model of a baseline that reads titles")
     parser.add_argument("--corpus", type=Path, default=ROOT / "corpus" / "open_mix", help="default: %(default)s")
+    parser.add_argument("--music", type=Path, help="recordings for the second set, instead of the corpus")
     parser.add_argument("--output", type=Path, help="a JSON file")
     parser.add_argument("--show_queries", action="store_true", help="the rank of each query's best track, too")
     args = parser.parse_args()
-    tracks, measured, report = read_tracks(args.corpus), {}, {}
-    questions = read_questions(tracks)
+    measured, report = {}, {}
+    if args.music:
+        tracks, questions = read_music(args.music)
+    else:
+        tracks = read_tracks(args.corpus)
+        questions = read_questions(tracks)
     for folder in args.checkpoints:
         measured[str(folder)] = measure_all(embed_checkpoint(folder, tracks, questions), tracks, questions)
         if args.show_queries:

@@ -6,7 +6,17 @@ import json
 import numpy as np
 import pytest
 
-from results.held_out import best_ranks, chance, interval, measure, read_questions, read_tracks
+from results.claims import flatten
+from results.held_out import (
+    best_ranks,
+    chance,
+    interval,
+    measure,
+    measure_all,
+    read_music,
+    read_questions,
+    read_tracks,
+)
 
 
 def test_the_best_of_the_tracks_that_a_sentence_means():
@@ -56,4 +66,22 @@ def test_questions_of_the_held_out_tracks(tmp_path):
         "queries": {"a ballroom": [1, 3], "a soprano": [3]},
         "styles": {"jazz rock": [3]},
         "pseudo": {"slow music": [2]},
+    }
+
+
+def test_queries_of_the_second_set(tmp_path, monkeypatch):
+    (tmp_path / "tracks.csv").write_text(
+        "file_name,title\nmarch/1.ogg,One\nmarch/2.ogg,Two\nc.ogg,Three\nunknown-horizons/1.ogg,A\n"
+    )
+    monkeypatch.setattr("results.held_out.SECOND_SET", tmp_path / "queries.csv")
+    (tmp_path / "queries.csv").write_text('query,tracks\n"a march, brass",march/*\nslow,*/3.ogg; c*\n')
+    tracks, questions = read_music(tmp_path)
+    assert [track["path"] for track in tracks] == [
+        str(tmp_path / name) for name in ("march/1.ogg", "march/2.ogg", "c.ogg")
+    ]
+    assert questions == {"queries": {"a march, brass": [0, 1], "slow": [2]}}
+    embeds = np.eye(3), {"queries": np.array([[0.8, 0.6, 0.0], [0.8, 0.0, 0.6]])}
+    assert flatten(measure_all(embeds, tracks, questions))["queries/all/text_to_audio"] == {
+        "ranks": [1, 2],
+        "AUC": [100.0, 50.0],
     }
