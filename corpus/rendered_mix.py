@@ -302,7 +302,8 @@ def _write_clip(output_dir: Path, soundfonts: list[str], kind: str, *source) -> 
     folder = output_dir / split
     done = folder / f".{name}.json"
     if done.exists():
-        return split, json.loads(done.read_text())
+        row = json.loads(done.read_text())
+        return (split, row) if row else None
     if kind == "mma":
         row, midi = source
         midi = vary(midi, Random(label))
@@ -313,6 +314,7 @@ def _write_clip(output_dir: Path, soundfonts: list[str], kind: str, *source) -> 
     else:
         made = _score_clip(*source)
         if made is None:
+            done.write_text("null")
             return None
         midi, clip = made
         clip |= {"artist": "traditional" if source[1] else "Johann Sebastian Bach", "licence": "public domain"}
