@@ -273,7 +273,7 @@ class MusCALLMusicnnFilters(GradientCheckpointingLayer):
     def forward(self, spectrogram: torch.Tensor) -> torch.Tensor:
         """`(patches, 1, num_mel_bins, frames)` -> `(patches, out_channels, frames)`"""
         spectrogram = F.pad(spectrogram, self.padding)
-        if self.training:
+        if self.norm.training:
             return self.norm(F.relu(self.conv(spectrogram))).amax(2)
         # ReLU and norm with fixed statistics are monotonous, the norm falling where its scale is negative: they
         # commute with the maximum, or minimum, and are computed once instead of once for each band.

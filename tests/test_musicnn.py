@@ -24,6 +24,7 @@ from convert_musicnn import read_taggers
 from corpus.pseudo_captions import phrases_of, tag_clips
 from corpus.tag_baseline import USUAL, build_tag_baseline, embed_sentences
 from modeling_muscall import MusCALLModel, MusCALLMusicnnModel
+from training.objective import ContrastiveObjective
 
 
 ROOT = Path(__file__).parents[1]
@@ -145,14 +146,30 @@ def test_command_line(wheel, tmp_path):
 
 
 def test_filters_whose_maximum_comes_first_are_those_whose_maximum_comes_last():
-    tower = make_tower(num_filters=15)  # timbral shapes then have 60, more than are run at once
+    tower = make_tower(num_filters=17).train()  # timbral shapes then have 68, more than are run at once
     spectrogram = torch.randn(3, 1, 96, 187)
     for filters in tower.networks[0].filters:
+        filters.norm.eval()  # as in training with --batch_norm frozen
         assert (filters.norm.weight < 0).any() and (filters.norm.weight > 0).any()
         padded = F.pad(spectrogram, filters.padding)
         plain = filters.norm(F.relu(filters.conv(padded))).amax(2)
         assert plain.shape[2] == 187
-        torch.testing.assert_close(filters(spectrogram), plain, atol=1e-5, rtol=1e-5)
+        outputs = filters(spectrogram)
+        torch.testing.assert_close(outputs, plain, atol=1e-5, rtol=1e-5)
+        gradients = [torch.autograd.grad(some.square().sum(), [*filters.parameters()]) for some in (outputs, plain)]
+        torch.testing.assert_close(*gradients, atol=1e-3, rtol=1e-4)
+
+
+def test_a_constant_input_norm_does_not_learn():
+    model = make_model()
+    model.audio_model = make_tower()
+    objective = ContrastiveObjective(model)
+    for batch_norm in (True, False):
+        objective.freeze(set(), batch_norm)
+        still = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
+        assert still == (
+            {name for name, _ in model.named_parameters() if "input_norm" in name} if batch_norm else set()
+        )
 
 
 def test_patches_cover_the_window_and_the_last_ends_with_it():

@@ -99,6 +99,9 @@ class ContrastiveObjective(nn.Module):
         for name, part in self.model.named_children():
             part.requires_grad_(name not in towers and (name == "audio_model" or not alone))
         self.model.logit_scale.requires_grad_(not alone)
+        for network in getattr(self.model.audio_model, "networks", ()) if batch_norm else ():
+            # As a constant, no more than a scale and an offset, which the filters can learn at half of the cost.
+            network.input_norm.requires_grad_(False)
         self.train(self.training)
 
     def train(self, mode: bool = True):
