@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModel, AutoProcessor, CLIPTokenizer
 
 from configuration_muscall import MusCALLConfig
@@ -37,6 +38,12 @@ def test_the_processor_of_a_release_fits_its_config(subfolder):
 def test_the_releases_are_small():
     root, fast = ((ROOT / folder / "model.safetensors").stat().st_size for folder in ("", "fast"))
     assert root < 60e6 and root + fast < 90e6
+
+
+def test_the_releases_share_a_space():
+    root, fast = (load_file(ROOT / folder / "model.safetensors") for folder in ("", "fast"))
+    layers = [name for name in root if "projection" in name]
+    assert layers and all(torch.equal(root[name], fast[name]) for name in layers)
 
 
 @pytest.mark.parametrize("subfolder", ["", "fast"])
