@@ -139,9 +139,9 @@ def test_batch_sizes_and_processes_agree(model, corpus, tmp_path):
     assert "mean rank" in screens[0]
     words = [re.sub(r"[-\s]+", " ", NUMBER.sub("0", screen)) for screen in screens]
     assert words == [words[0]] * 4
-    # Tracks that score alike but for rounding may change places: one query of 48.
+    # Two tracks that score alike but for rounding may change places, which moves a rank of some query by one.
     numbers = [[float(number) for number in NUMBER.findall(screen)] for screen in screens]
-    np.testing.assert_allclose(numbers, [numbers[0]] * 4, atol=100 / 48)
+    np.testing.assert_allclose(numbers, [numbers[0]] * 4, rtol=0.05)
 
 
 @torch.no_grad()
