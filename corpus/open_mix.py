@@ -102,6 +102,10 @@ def read_queries() -> list[tuple[str, list[str]]]:
         return [(row["query"], row["tracks"].split("; ")) for row in csv.DictReader(file)]
 
 
+def is_meant(name: str, patterns: list[str]) -> bool:
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+
+
 def fetch(packages: list[str], cache_dir: Path) -> None:
     """
     Downloads and unpacks what is missing.
@@ -317,12 +321,7 @@ def build(
     for split, some in rows.items():
         for row in some:
             name = f"{row['package']}:{row['path']}"
-            meant = [
-                query
-                for query, patterns in queries
-                if split != "train" and any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
-            ]
-            row["queries"] = "; ".join(meant)
+            row["queries"] = "; ".join(q for q, patterns in queries if split != "train" and is_meant(name, patterns))
     folders = dict(FOLDERS)
     if not packages:
         fetch([SOUNDFONT[0]], cache_dir)

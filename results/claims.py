@@ -132,7 +132,7 @@ def flatten(measured: dict) -> dict[str, dict[str, list[float]]]:
     """`queries/all/text_to_audio` -> of each query the rank of the best that it means, and the AUC in per cent."""
     return {
         f"{kind}/{part}/{direction}": {
-            "ranks": np.rint(100 / result["values"]["MRR"]).astype(int).tolist(),
+            "ranks": result["ranks"].tolist(),
             "AUC": result["values"]["AUC"].round(1).tolist(),
         }
         for (kind, part), directions in measured.items()

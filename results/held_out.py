@@ -23,9 +23,7 @@ columns `file_name` and `title`.
 
 import argparse
 import csv
-import fnmatch
 import json
-import re
 import sys
 from pathlib import Path
 
@@ -36,7 +34,8 @@ from accelerate import Accelerator
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from evaluation.embedding import embed, load_encoder  # noqa: E402, found through the path above
+from corpus.open_mix import is_meant  # noqa: E402, found through the path above
+from evaluation.embedding import embed, load_encoder  # noqa: E402
 from training.frozen import FrozenTower  # noqa: E402
 from training.hashing import hash_weights  # noqa: E402
 
@@ -45,7 +44,7 @@ NUM_RESAMPLES = 10_000
 TITLES = "titles"  # what the baseline that reads them is called
 STYLES = ROOT / "corpus" / "open_mix_styles.csv"
 SECOND_SET = ROOT / "results" / "second_set.csv"
-HEARD = re.compile("unknown-horizons/")  # in the second set: music of a package that training hears
+HEARD = "unknown-horizons/"  # in the second set: music of a package that training hears
 PROMPTS = ("{}", "{} music", "A {} track")  # of a style; their embeddings are averaged
 
 
@@ -64,16 +63,14 @@ def read_music(folder: Path) -> tuple[list[dict], dict[str, dict[str, list[int]]
     """The recordings of a folder, and for each query of the second set those that it means."""
     with (folder / "tracks.csv").open(newline="", encoding="utf-8") as file:
         tracks = [row | {"part": "all", "bytes": None, "sampling_rate": None} for row in csv.DictReader(file)]
-    tracks = [row | {"path": str(folder / row["file_name"])} for row in tracks if not HEARD.match(row["file_name"])]
+    tracks = [row for row in tracks if not row["file_name"].startswith(HEARD)]
+    for row in tracks:
+        row["path"] = str(folder / row["file_name"])
     with SECOND_SET.open(newline="", encoding="utf-8") as file:
         queries = {row["query"]: row["tracks"].split("; ") for row in csv.DictReader(file)}
     names = [track["file_name"] for track in tracks]
     meant = {query: [i for i, name in enumerate(names) if is_meant(name, some)] for query, some in queries.items()}
     return tracks, {"queries": meant}
-
-
-def is_meant(name: str, patterns: list[str]) -> bool:
-    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def read_questions(tracks: list[dict]) -> dict[str, dict[str, list[int]]]:
@@ -119,7 +116,7 @@ def chance(relevant: np.ndarray, k: int = 10) -> float:
 
 
 def measure(text_embeds: np.ndarray, audio_embeds: np.ndarray, meant: list[list[int]]) -> dict[str, dict]:
-    """Per-query values of both directions; of audio to text for the tracks that some sentence means."""
+    """Per-query ranks and values of both directions; of audio to text for the tracks that some sentence means."""
     relevant = np.zeros((len(meant), len(audio_embeds)), dtype=bool)
     for row, tracks in zip(relevant, meant, strict=True):
         row[tracks] = True
@@ -128,7 +125,8 @@ def measure(text_embeds: np.ndarray, audio_embeds: np.ndarray, meant: list[list[
     for direction, s, r in (("text_to_audio", scores, relevant), ("audio_to_text", scores.T[some], relevant.T[some])):
         ranks, areas = best_ranks(s, r)
         values = {f"R@{k}": 100.0 * (ranks <= k) for k in (1, 5, 10)} | {"MRR": 100 / ranks, "AUC": 100 * areas}
-        results[direction] = {"values": values, "MedR": float(np.median(ranks)), "queries": len(s), "pool": s.shape[1]}
+        results[direction] = {"ranks": ranks, "values": values, "MedR": float(np.median(ranks))}
+        results[direction] |= {"queries": len(s), "pool": s.shape[1]}
         results[direction] |= {f"chance_R@{k}": 100 * chance(r, k) for k in (1, 5, 10)}
     return results
 
@@ -167,12 +165,13 @@ def embed_titles(model_name_or_path: str, tracks: list[dict], questions: dict):
 
 
 def embed_sentences(read, questions: dict) -> dict[str, np.ndarray]:
-    embeds = {kind: read(list(sentences)) for kind, sentences in questions.items() if kind != "styles"}
-    if "styles" not in questions:
-        return embeds
-    prompts = [prompt.format(style) for prompt in PROMPTS for style in questions["styles"]]
-    mean = read(prompts).reshape(len(PROMPTS), len(questions["styles"]), -1).mean(0)
-    return embeds | {"styles": mean / np.linalg.norm(mean, axis=1, keepdims=True)}
+    embeds = {}
+    for kind, sentences in questions.items():
+        prompts = PROMPTS if kind == "styles" else ("{}",)
+        embeddings = read([prompt.format(sentence) for prompt in prompts for sentence in sentences])
+        mean = embeddings.reshape(len(prompts), len(sentences), -1).mean(0)
+        embeds[kind] = mean / np.linalg.norm(mean, axis=1, keepdims=True)
+    return embeds
 
 
 def measure_all(embeds: tuple, tracks: list[dict], questions: dict) -> dict[tuple[str, str], dict]:
@@ -209,7 +208,7 @@ def main():
     for folder in args.checkpoints:
         measured[str(folder)] = measure_all(embed_checkpoint(folder, tracks, questions), tracks, questions)
         if args.show_queries:
-            ranks = 100 / measured[str(folder)]["queries", "all"]["text_to_audio"]["values"]["MRR"]
+            ranks = measured[str(folder)]["queries", "all"]["text_to_audio"]["ranks"]
             for sentence, rank in sorted(zip(questions["queries"], ranks, strict=True), key=lambda pair: pair[1]):
                 print(f"{rank:4.0f}  {sentence}")
     if args.titles:
@@ -219,12 +218,11 @@ def main():
         report[name] = {} if name == TITLES else {"checkpoint_sha256": hash_weights(Path(name))}
         for (kind, part), directions in parts.items():
             for direction, result in directions.items():
-                values = result.pop("values")
+                values = result["values"]
                 entry = {metric: round(float(some.mean()), 2) for metric, some in values.items()}
-                entry |= {metric: round(value, 2) for metric, value in result.items()}
+                entry |= {name: round(value, 2) for name, value in result.items() if name not in ("ranks", "values")}
                 entry["interval"] = {metric: interval(some) for metric, some in values.items()}
                 line = ", ".join(f"{metric} {values[metric].mean():.1f}" for metric in ("R@1", "R@10", "AUC"))
-                result["values"] = values
                 if name != first:
                     ours = measured[first][kind, part][direction]["values"]
                     entry["first_less_this"] = {
