@@ -448,7 +448,17 @@ def main(command_line: list[str] | None = None):
 
     # Model and processor
     set_seed(args.seed)
-    model, processor = build_model(model_args)
+    try:
+        model, processor = build_model(model_args)
+    except OSError as error:
+        names = (getattr(model_args, f"{tower}model_name_or_path") for tower in ("", "audio_", "text_"))
+        missing = ", ".join(name for name in names if name and not Path(name).is_dir())
+        if not missing:
+            raise
+        raise OSError(
+            f"There is no folder {missing}, and the Hub gave nothing of that name. The first lines of "
+            "a recipe say how to make what it starts from."
+        ) from error
     if args.gradient_checkpointing:
         model.activation_checkpointing_enable()
     if args.batch_norm == "synchronised" and accelerator.num_processes > 1:

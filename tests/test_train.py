@@ -400,6 +400,10 @@ def test_recipes(tmp_path):
     (tmp_path / "wrong.yaml").write_text("batchsize: 8\nseed: 1\n")
     with pytest.raises(ValueError, match=r"wrong.yaml: unknown arguments batchsize. Known are: .*batch_size"):
         train.parse_arguments(["--config", str(tmp_path / "wrong.yaml")])
+    for name in ("model", "audio_model", "text_model"):
+        command_line = ["--output_dir", str(tmp_path / "run"), f"--{name}_name_or_path", str(tmp_path / "missing")]
+        with pytest.raises(OSError, match="There is no folder .*/missing, and the Hub gave nothing .*first lines"):
+            train.main(command_line)
 
 
 def test_replaced_files_are_whole(tmp_path):
