@@ -261,6 +261,11 @@ class MusCALLAveragePool(nn.Module):
         return self.out_proj(cells.mean(1))
 
 
+def _split(patches: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """One at a time stays in a CPU's cache, which is 1.4 times as fast as eight."""
+    return patches.split(1 if patches.device.type == "cpu" else PATCHES_AT_ONCE)
+
+
 class _MaximaOverBands(torch.autograd.Function):
     """
     `F.conv2d(spectrogram, weight, bias).amax(2)`, with the gradient of the filters from the one window of each filter
@@ -271,10 +276,14 @@ class _MaximaOverBands(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, spectrogram: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
-        parts = zip(weight.split(FILTERS_AT_ONCE), bias.split(FILTERS_AT_ONCE), strict=True)
-        maxima, bands = zip(*(F.conv2d(spectrogram, *part).max(2) for part in parts), strict=True)
-        ctx.save_for_backward(spectrogram, weight, torch.cat(bands, dim=1))
-        return torch.cat(maxima, dim=1)
+        maxima, bands = [], []
+        for patches in _split(spectrogram):
+            parts = zip(weight.split(FILTERS_AT_ONCE), bias.split(FILTERS_AT_ONCE), strict=True)
+            values, indices = zip(*(F.conv2d(patches, *part).max(2) for part in parts), strict=True)
+            maxima.append(torch.cat(values, dim=1))
+            bands.append(torch.cat(indices, dim=1))
+        ctx.save_for_backward(spectrogram, weight, torch.cat(bands))
+        return torch.cat(maxima)
 
     @staticmethod
     def backward(ctx, gradient: torch.Tensor) -> tuple[None, torch.Tensor, torch.Tensor]:
@@ -283,8 +292,9 @@ class _MaximaOverBands(torch.autograd.Function):
         # (patches, frames, bands, width, height), whose last axis is contiguous in memory
         windows = spectrogram[:, 0].to(weight.dtype).mT.contiguous().unfold(1, width, 1).unfold(2, height, 1)
         frames, total = torch.arange(windows.shape[1], device=weight.device), 0
-        for patch, band, part in zip(windows, bands, gradient, strict=True):
-            total = total + torch.bmm(part[:, None], patch[frames, band].flatten(2))
+        for patch, *rows in zip(windows, bands, gradient, strict=True):
+            parts = zip(*(row.split(FILTERS_AT_ONCE) for row in rows), strict=True)
+            total = total + torch.cat([part[:, None] @ patch[frames, band].flatten(2) for band, part in parts])
         return None, total.unflatten(2, (width, height)).mT, gradient.sum((0, 2))
 
 
@@ -513,9 +523,7 @@ class MusCALLMusicnnModel(MusCALLPreTrainedModel):
         size, frames, starts = config.patch_frames, config.window_frames, config.patch_starts
         patches = torch.stack([spectrogram[..., start : start + size] for start in starts], dim=1).flatten(0, 1)
         whole = self.training or torch.compiler.is_compiling()  # training takes the statistics of the whole batch
-        # One at a time stays in a CPU's cache, which is 1.4 times as fast as eight.
-        at_once = 1 if patches.device.type == "cpu" else PATCHES_AT_ONCE
-        chunks = [patches] if whole else patches.split(at_once)
+        chunks = [patches] if whole else _split(patches)
         features = torch.cat([torch.cat([network(chunk) for network in self.networks], dim=1) for chunk in chunks])
         features = features.unflatten(0, (-1, len(starts)))
         new = torch.full((len(starts),), size / frames, dtype=features.dtype, device=features.device)
