@@ -170,7 +170,7 @@ def test_the_page_loads_and_fits(page, width):
     assert f"Search {len(TITLES) + 1} tracks" in page.inner_text("header")
     assert "Nothing searched yet" in page.inner_text("#results")
     for label in ("Describe the music", "Without", "Only tracks where", "Number of tracks"):
-        assert page.get_by_label(label).first.is_visible()
+        page.get_by_label(label).first.wait_for()  # until it is visible
     assert page.evaluate("document.documentElement.scrollWidth") == width
     assert page.locator("footer:visible").count() == 0
     assert page.locator("#map .dot").count() == len(TITLES)  # the copy is the same track
