@@ -2,6 +2,7 @@
 """PyTorch MusCALL model: log-mel front end, ModifiedResNet audio tower, text tower and the space they share."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -266,6 +267,12 @@ def _split(patches: torch.Tensor) -> tuple[torch.Tensor, ...]:
     return patches.split(1 if patches.device.type == "cpu" else PATCHES_AT_ONCE)
 
 
+def _convolve(spectrogram: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> Iterator[torch.Tensor]:
+    """`F.conv2d`, some filters at a time."""
+    for part in zip(weight.split(FILTERS_AT_ONCE), bias.split(FILTERS_AT_ONCE), strict=True):
+        yield F.conv2d(spectrogram, *part)
+
+
 class _MaximaOverBands(torch.autograd.Function):
     """
     `F.conv2d(spectrogram, weight, bias).amax(2)`, with the gradient of the filters from the one window of each filter
@@ -278,8 +285,7 @@ class _MaximaOverBands(torch.autograd.Function):
     def forward(ctx, spectrogram: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
         maxima, bands = [], []
         for patches in _split(spectrogram):
-            parts = zip(weight.split(FILTERS_AT_ONCE), bias.split(FILTERS_AT_ONCE), strict=True)
-            values, indices = zip(*(F.conv2d(patches, *part).max(2) for part in parts), strict=True)
+            values, indices = zip(*(part.max(2) for part in _convolve(patches, weight, bias)), strict=True)
             maxima.append(torch.cat(values, dim=1))
             bands.append(torch.cat(indices, dim=1))
         ctx.save_for_backward(spectrogram, weight, torch.cat(bands))
@@ -321,8 +327,7 @@ class MusCALLMusicnnFilters(GradientCheckpointingLayer):
         elif self.conv.kernel_size[0] == 1:  # the maximum over adjacent numbers is the faster one
             maxima = F.conv2d(spectrogram.mT.contiguous(), weight.mT, bias).amax(3)
         else:
-            parts = zip(weight.split(FILTERS_AT_ONCE), bias.split(FILTERS_AT_ONCE), strict=True)
-            maxima = torch.cat([F.conv2d(spectrogram, *part).amax(2) for part in parts], dim=1)
+            maxima = torch.cat([part.amax(2) for part in _convolve(spectrogram, weight, bias)], dim=1)
         return self.norm(F.relu(maxima * sign[:, None])[:, :, None])[:, :, 0]
 
 
