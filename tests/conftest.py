@@ -14,6 +14,7 @@ import soundfile
 HF_HOME = tempfile.TemporaryDirectory(prefix="muscall-tests-")
 os.environ |= {"HF_HOME": HF_HOME.name, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # the models are tiny; several processes train at once
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that wait leave the cores to those that work
 
 RATE = 4000
 SIZES = {"train": 48, "validation": 36, "test": 48}
