@@ -6,8 +6,8 @@ The open mix: real music under free licences out of Debian packages, cut into cl
 
 `open_mix.csv` says what is taken from which package, into which split, and what is known about it. Needs Debian's
 `apt-get` and `dpkg-deb`, but no rights. Packages are fetched once; a track that was cut is not cut again, so that a
-build that was stopped goes on. Whole packages are held out: `validation`, `test`, and `unseen`, styles that training
-never hears. `DIR/rendered` is music rendered here, with true captions. `DIR/main`,
+build that was stopped goes on. Whole packages are held out: `validation`, `test`, and `unseen`, styles that no package
+of the training is of. `DIR/rendered` is music rendered here, with true captions. `DIR/main`,
 `DIR/unseen` and `DIR/rendered` are Hugging Face audio folders, `DIR/README.md` is a datasheet.
 """
 

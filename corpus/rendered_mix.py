@@ -1,7 +1,7 @@
 # Copyright 2026 The MusCALL repository authors. Licensed under the Apache License, Version 2.0.
 """
 Rendered music with true captions for the open mix: fiddle tunes and chorales that music21 carries, arranged here, and
-the training half of the shipped MMA clips in another key and tempo than the default corpus has.
+those of the shipped MMA clips that are for training, in another key and tempo than the default corpus has.
 
 The encodings of music21 are read where it is installed and never shipped.
 """

@@ -129,14 +129,15 @@ def read_runs() -> dict[str, dict]:
 
 
 def flatten(measured: dict) -> dict[str, dict[str, list[float]]]:
-    """`queries/all/text_to_audio` -> of each query the rank of the best that it means, and the AUC in per cent."""
+    """`queries/text_to_audio` -> of each query the rank of the best that it means, and the AUC in per cent."""
     return {
-        f"{kind}/{part}/{direction}": {
+        f"{kind}/{direction}": {
             "ranks": result["ranks"].tolist(),
             "AUC": result["values"]["AUC"].round(1).tolist(),
         }
         for (kind, part), directions in measured.items()
         for direction, result in directions.items()
+        if part == "all"
     }
 
 
@@ -168,11 +169,11 @@ def show(rows: dict[str, dict[str, dict]]):
     for name, places in rows.items():
         cells = []
         for kind, way in SHOWN:
-            place = places[f"{kind}/all/{way}"]
+            place = places[f"{kind}/{way}"]
             numbers = [f"{place[metric]['mean']:.1f}" for metric in ("R@1", "R@5", "R@10")]
             low, high = place["R@10"]["less_baseline"]
             cells.append(f"{', '.join(numbers)}, {place['MedR']:.0f} ({low:+.1f} to {high:+.1f})")
-        zero_shot = places["styles/all/audio_to_text"]["R@1"]
+        zero_shot = places["styles/audio_to_text"]["R@1"]
         low, high = zero_shot["less_baseline"]
         print(f"| {name} | {' | '.join(cells)} | {zero_shot['mean']:.1f} ({low:+.1f} to {high:+.1f}) |")
 

@@ -17,8 +17,8 @@ adds a baseline that hears nothing: a Sentence-Transformers model reads the titl
 
     python results/held_out.py . runs/tag_baseline --music FOLDER
 
-does so with the queries of results/second_set.csv on other recordings: FOLDER has audio and a `tracks.csv` with the
-columns `file_name` and `title`.
+does so with the queries of results/second_set.csv on other recordings: FOLDER has the files that
+results/second_set_tracks.csv names, at most 90 s of each track.
 """
 
 import argparse
@@ -43,8 +43,7 @@ from training.hashing import hash_weights  # noqa: E402
 NUM_RESAMPLES = 10_000
 TITLES = "titles"  # what the baseline that reads them is called
 STYLES = ROOT / "corpus" / "open_mix_styles.csv"
-SECOND_SET = ROOT / "results" / "second_set.csv"
-HEARD = "unknown-horizons/"  # in the second set: music of a package that training hears
+SECOND_SET, SECOND_TRACKS = (ROOT / "results" / name for name in ("second_set.csv", "second_set_tracks.csv"))
 PROMPTS = ("{}", "{} music", "A {} track")  # of a style; their embeddings are averaged
 
 
@@ -60,10 +59,9 @@ def read_tracks(corpus: Path) -> list[dict]:
 
 
 def read_music(folder: Path) -> tuple[list[dict], dict[str, dict[str, list[int]]]]:
-    """The recordings of a folder, and for each query of the second set those that it means."""
-    with (folder / "tracks.csv").open(newline="", encoding="utf-8") as file:
+    """The recordings of the second set, which are in this folder, and for each of its queries those that it means."""
+    with SECOND_TRACKS.open(newline="", encoding="utf-8") as file:
         tracks = [row | {"part": "all", "bytes": None, "sampling_rate": None} for row in csv.DictReader(file)]
-    tracks = [row for row in tracks if not row["file_name"].startswith(HEARD)]
     for row in tracks:
         row["path"] = str(folder / row["file_name"])
     with SECOND_SET.open(newline="", encoding="utf-8") as file:
@@ -195,7 +193,7 @@ def main():
     parser.add_argument("checkpoints", nargs="+", type=Path)
     parser.add_argument("--titles", help="the Sentence-Transformers model of a baseline that reads titles")
     parser.add_argument("--corpus", type=Path, default=ROOT / "corpus" / "open_mix", help="default: %(default)s")
-    parser.add_argument("--music", type=Path, help="recordings for the second set, instead of the corpus")
+    parser.add_argument("--music", type=Path, help="the recordings of the second set, instead of the corpus")
     parser.add_argument("--output", type=Path, help="a JSON file")
     parser.add_argument("--show_queries", action="store_true", help="the rank of each query's best track, too")
     args = parser.parse_args()

@@ -70,9 +70,8 @@ def test_questions_of_the_held_out_tracks(tmp_path):
 
 
 def test_queries_of_the_second_set(tmp_path, monkeypatch):
-    (tmp_path / "tracks.csv").write_text(
-        "file_name,title\nmarch/1.ogg,One\nmarch/2.ogg,Two\nc.ogg,Three\nunknown-horizons/1.ogg,A\n"
-    )
+    monkeypatch.setattr("results.held_out.SECOND_TRACKS", tmp_path / "tracks.csv")
+    (tmp_path / "tracks.csv").write_text("file_name,title\nmarch/1.ogg,One\nmarch/2.ogg,Two\nc.ogg,Three\n")
     monkeypatch.setattr("results.held_out.SECOND_SET", tmp_path / "queries.csv")
     (tmp_path / "queries.csv").write_text('query,tracks\n"a march, brass",march/*\nslow,*/3.ogg; c*\n')
     tracks, questions = read_music(tmp_path)
@@ -81,7 +80,7 @@ def test_queries_of_the_second_set(tmp_path, monkeypatch):
     ]
     assert questions == {"queries": {"a march, brass": [0, 1], "slow": [2]}}
     embeds = np.eye(3), {"queries": np.array([[0.8, 0.6, 0.0], [0.8, 0.0, 0.6]])}
-    assert flatten(measure_all(embeds, tracks, questions))["queries/all/text_to_audio"] == {
+    assert flatten(measure_all(embeds, tracks, questions))["queries/text_to_audio"] == {
         "ranks": [1, 2],
         "AUC": [100.0, 50.0],
     }
