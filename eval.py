@@ -24,15 +24,19 @@ from accelerate.utils import broadcast_object_list
 from tqdm import tqdm
 from transformers import HfArgumentParser
 
-from evaluation.compare import check_comparable, differences
-from evaluation.data import Tracks
-from evaluation.diagnostics import diagnose, draw
-from evaluation.embedding import embed_once, hash_track, list_captions, load_encoder
-from evaluation.presets import PRESETS
-from evaluation.probe import linear_probe
-from evaluation.report import cell, table, update_card, write_json
-from evaluation.retrieval import DIRECTIONS, KEYS, chance_metrics, pool_metrics, retrieval_metrics
-from evaluation.zero_shot import (
+from muscall.captions import CaptionEmbeddings
+from muscall.checkpoint import hash_weights, resolve
+from muscall.data.tracks import check_readable, hash_track, list_captions
+from muscall.encoder import load_encoder
+from muscall.evaluation.compare import check_comparable, differences
+from muscall.evaluation.diagnostics import diagnose, draw
+from muscall.evaluation.embedding import embed_once
+from muscall.evaluation.presets import PRESETS
+from muscall.evaluation.probe import linear_probe
+from muscall.evaluation.report import cell, table, update_card, write_json
+from muscall.evaluation.retrieval import DIRECTIONS, KEYS, chance_metrics, pool_metrics, retrieval_metrics
+from muscall.evaluation.tracks import Tracks
+from muscall.evaluation.zero_shot import (
     BANK,
     abstention,
     choose_labels,
@@ -42,10 +46,7 @@ from evaluation.zero_shot import (
     tag_thresholds,
     zero_shot_metrics,
 )
-from training.captions import CaptionEmbeddings
-from training.data import check_readable
-from training.hashing import hash_weights, resolve
-from training.launch import start_accelerator
+from muscall.launch import start_accelerator
 
 
 SENTENCE_LOGIT_SCALE = 20.0  # of Sentence-Transformers' contrastive losses
@@ -281,7 +282,7 @@ def main(command_line: list[str] | None = None):
 
     # Embeddings of all systems; every process computes its share, the first one goes on alone
     systems = name_systems([args.model, *args.baselines])
-    encoders = {name: load_encoder(resolve(checkpoint), args.windows) for name, checkpoint in systems.items()}
+    encoders = {name: load_encoder(checkpoint, args.windows) for name, checkpoint in systems.items()}
     embeds, model, keys = {}, next(iter(systems)), {}
     if accelerator.is_main_process:
         for name, rows in splits.items():

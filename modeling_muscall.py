@@ -492,7 +492,8 @@ class MusCALLAudioModel(MusCALLPreTrainedModel):
 class MusCALLMusicnnModel(MusCALLPreTrainedModel):
     """
     An audio tower of musicnn networks, `(batch_size, samples)` -> `(batch_size, hidden_size)`: their features are
-    concatenated, and averaged over the patches of a window. `convert_musicnn.py` makes it from the pretrained taggers.
+    concatenated, and averaged over the patches of a window. `scripts/convert_musicnn.py`
+    makes it from the pretrained taggers.
     """
 
     config: MusCALLMusicnnConfig

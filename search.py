@@ -22,10 +22,10 @@ from pathlib import Path
 # Read when torch loads OpenMP: its threads shall not spin while the threads that read files need the cores (1.3x).
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from transformers.utils.logging import disable_progress_bar  # noqa: E402
+from transformers.utils.logging import disable_progress_bar
 
-from library.query import Library, recall  # noqa: E402
-from library.store import APPROXIMATE_FROM, DEFAULT_STORE, Store  # noqa: E402
+from muscall.search.query import Library, recall
+from muscall.search.store import APPROXIMATE_FROM, DEFAULT_STORE, Store
 
 
 # What a library is asked for: the recall of an approximate index is measured on these.
@@ -71,17 +71,17 @@ def parse_arguments(args=None) -> argparse.Namespace:
 
 
 def run_index(arguments: argparse.Namespace):
-    from library.indexing import Embedder, update_index
-    from library.model import Encoder
-    from library.store import lock
-    from training.launch import start_accelerator
+    from muscall.encoder import load_encoder
+    from muscall.launch import start_accelerator
+    from muscall.search.indexing import Embedder, update_index
+    from muscall.search.store import lock
 
     accelerator = start_accelerator()
-    encoder = Encoder.load(arguments.model)
+    encoder = load_encoder(arguments.model)
     encoder.model.to(accelerator.device)
     with lock(arguments.store) if accelerator.is_main_process else nullcontext():
         if arguments.ray_workers is not None:
-            from library.ray_indexing import update_index_with_ray
+            from muscall.search.ray_indexing import update_index_with_ray
 
             report = update_index_with_ray(arguments.store, arguments.folders, encoder, arguments.ray_workers)
         else:
@@ -116,8 +116,8 @@ def approximate(store: Store, encoder):
 
 
 def run_forget(arguments: argparse.Namespace):
-    from library.indexing import forget
-    from library.store import lock
+    from muscall.search.indexing import forget
+    from muscall.search.store import lock
 
     store = Store.open(arguments.store)
     with lock(arguments.store):

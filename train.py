@@ -46,9 +46,6 @@ from transformers.utils import logging
 
 from configuration_muscall import MusCALLConfig
 from corpus.build import build_corpus
-from evaluation.embedding import embed_corpus
-from evaluation.golden import write_golden
-from evaluation.retrieval import chance_metrics, retrieval_metrics
 from modeling_muscall import (
     AUDIO_MODELS,
     MAX_LOGIT_SCALE,
@@ -56,10 +53,15 @@ from modeling_muscall import (
     MusCALLModel,
     MusCALLPreTrainedModel,
 )
-from processing_muscall import MusCALLFeatureExtractor, MusCALLProcessor
-from training.captions import CaptionEmbeddings
-from training.card import write_card
-from training.checkpointing import (
+from muscall.captions import CaptionEmbeddings
+from muscall.checkpoint import hash_weights, with_code, write_golden
+from muscall.data.sources import load_corpus, mix_corpora
+from muscall.data.tracks import AUDIO_COLUMNS, CAPTION_COLUMNS, check_readable
+from muscall.data.windows import TrainingCollator, TrainingStream, TrainingWindows
+from muscall.evaluation.embedding import embed_corpus
+from muscall.evaluation.retrieval import chance_metrics, retrieval_metrics
+from muscall.launch import start_accelerator
+from muscall.training.checkpointing import (
     JSONLTracker,
     leave_signals_to_the_main_process,
     list_checkpoints,
@@ -67,21 +69,11 @@ from training.checkpointing import (
     replace_files,
     save_checkpoint,
 )
-from training.data import (
-    AUDIO_COLUMNS,
-    CAPTION_COLUMNS,
-    TrainingCollator,
-    TrainingStream,
-    TrainingWindows,
-    check_readable,
-    load_corpus,
-    mix_corpora,
-)
-from training.distillation import Distillation, FunctionMatchingWindows
-from training.hashing import hash_weights, with_code
-from training.launch import start_accelerator
-from training.losses import REFERENCE_BATCH_SIZE
-from training.objective import ContrastiveObjective, backward, synchronise_batch_norm
+from muscall.training.distillation import Distillation, FunctionMatchingWindows
+from muscall.training.losses import REFERENCE_BATCH_SIZE
+from muscall.training.objectives import ContrastiveObjective, backward, synchronise_batch_norm
+from muscall.training.publishing import write_card
+from processing_muscall import MusCALLFeatureExtractor, MusCALLProcessor
 
 
 ROOT = Path(__file__).resolve().parent

@@ -7,20 +7,15 @@ each gets clips of the length it was made for: 20 s at 16 kHz and 10 s at 48 kHz
 """
 
 import argparse
-import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import torch
 from transformers import ClapConfig, ClapFeatureExtractor, ClapModel
 
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
-from configuration_muscall import MusCALLConfig  # noqa: E402, found through the path above
-from modeling_muscall import MusCALLModel  # noqa: E402
-from processing_muscall import MusCALLFeatureExtractor  # noqa: E402
+from configuration_muscall import MusCALLConfig
+from modeling_muscall import MusCALLModel
+from processing_muscall import MusCALLFeatureExtractor
 
 
 def seconds(function, repeats):

@@ -7,7 +7,6 @@ each by the retrieval of the default corpus' test split; and onnxruntime against
 """
 
 import argparse
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -17,16 +16,14 @@ import onnxruntime
 import torch
 from transformers.utils.logging import disable_progress_bar
 
+from muscall.data.tracks import audio_source, list_captions
+from muscall.encoder import load_encoder
+from muscall.evaluation.retrieval import retrieval_metrics
+from muscall.evaluation.tracks import Tracks
+from scripts.export_onnx import main as export
+
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
-
-from evaluation.data import Tracks  # noqa: E402
-from evaluation.embedding import list_captions  # noqa: E402
-from evaluation.retrieval import retrieval_metrics  # noqa: E402
-from export_onnx import main as export  # noqa: E402
-from library.model import Encoder  # noqa: E402
-from training.data import audio_source  # noqa: E402
 
 
 def recalls(text_embeds, audio_ids, audio_embeds) -> str:
@@ -64,7 +61,7 @@ def main():
     parser.add_argument("--model", required=True, help="a checkpoint")
     arguments = parser.parse_args()
     disable_progress_bar()
-    encoder = Encoder.load(arguments.model)
+    encoder = load_encoder(arguments.model)
     tracks = Tracks("captions", "default")["test"]
     captions, audio_ids = list_captions(tracks)
     audio_ids = audio_ids.numpy()

@@ -9,20 +9,18 @@ Each row is a process of its own. The windows of the whole batch are in memory i
 import argparse
 import multiprocessing
 import resource
-import sys
 import time
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
 
+from configuration_muscall import MusCALLConfig
+from modeling_muscall import MusCALLModel
+from muscall.training.objectives import ContrastiveObjective, backward
+
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
-
-from configuration_muscall import MusCALLConfig  # noqa: E402, found through the path above
-from modeling_muscall import MusCALLModel  # noqa: E402
-from training.objective import ContrastiveObjective, backward  # noqa: E402
 
 
 def measure(batch_size: int, chunk_size: int | None, mixed_precision: str) -> tuple[float, float]:

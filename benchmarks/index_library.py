@@ -8,7 +8,6 @@ times real time; and the same work part by part, one after the other, for the sh
 
 import argparse
 import os
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -16,22 +15,20 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in search.py
 
-import numpy as np  # noqa: E402
-import soundfile  # noqa: E402
-import torch  # noqa: E402
-from accelerate import Accelerator  # noqa: E402
-from transformers.utils.logging import disable_progress_bar  # noqa: E402
+import numpy as np
+import soundfile
+import torch
+from accelerate import Accelerator
+from transformers.utils.logging import disable_progress_bar
+
+from muscall.checkpoint import hash_file
+from muscall.encoder import Encoder, load_encoder
+from muscall.search.files import file_state, read_tags
+from muscall.search.indexing import CHUNK, Embedder, make_rows, update_index
+from muscall.search.store import Store
 
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
-
-from library.files import file_state, read_tags  # noqa: E402
-from library.indexing import CHUNK, Embedder, make_rows, update_index  # noqa: E402
-from library.model import Encoder  # noqa: E402
-from library.store import Store  # noqa: E402
-from training.hashing import hash_file  # noqa: E402
-
 
 RATE = 44100
 
@@ -87,7 +84,7 @@ def main():
     parser.add_argument("--tracks", type=int, default=24, help="files of each length")
     arguments = parser.parse_args()
     disable_progress_bar()
-    accelerator, encoder = Accelerator(cpu=True), Encoder.load(arguments.model)
+    accelerator, encoder = Accelerator(cpu=True), load_encoder(arguments.model)
     for minutes in (2, 4):
         with tempfile.TemporaryDirectory() as folder:
             music = Path(folder, "music")

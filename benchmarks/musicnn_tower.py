@@ -22,12 +22,10 @@ import torch
 import torch.nn.functional as F
 from transformers import ClapConfig, ClapModel
 
+from modeling_muscall import MusCALLModel
+
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-
-from modeling_muscall import MusCALLModel  # noqa: E402, found through the path above
-
 
 FOLDERS = {"released": ROOT, "fast": ROOT / "fast"}
 

@@ -7,18 +7,16 @@ python benchmarks/pitch_shift.py
 
 import argparse
 import statistics
-import sys
 import time
 from pathlib import Path
 
 import torch
 from torch_audiomentations import PitchShift
 
+from muscall.training.augmentation import pitch_shift
+
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
-
-from training.augmentation import pitch_shift  # noqa: E402, found through the path above
 
 
 def main():

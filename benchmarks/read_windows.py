@@ -7,7 +7,6 @@ and how many windows one core reads a second. `.npy` is mono at the rate of the 
 """
 
 import argparse
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -16,11 +15,8 @@ import numpy as np
 import soundfile
 import soxr
 
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
-from processing_muscall import read_audio  # noqa: E402
-from training.data import TrainingWindows  # noqa: E402
+from muscall.data.windows import TrainingWindows
+from processing_muscall import read_audio
 
 
 FORMATS = {"mp3": ("MP3", "MPEG_LAYER_III"), "flac": ("FLAC", "PCM_16"), "ogg": ("OGG", "VORBIS")}

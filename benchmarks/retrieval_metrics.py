@@ -9,17 +9,12 @@ Sorting is timed on some rows and counted up to all.
 
 import argparse
 import resource
-import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import torch
 
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
-from metrics.cross_modal_retrieval.cross_modal_retrieval import metrics_from_embeds  # noqa: E402, found through the path above
+from metrics.cross_modal_retrieval.cross_modal_retrieval import metrics_from_embeds
 
 
 def main():

@@ -16,14 +16,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from muscall.encoder import load_encoder
+from muscall.search.query import Library, recall
+from muscall.search.store import COLUMNS, Store
+
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
-
-from library.model import Encoder  # noqa: E402
-from library.query import Library, recall  # noqa: E402
-from library.store import COLUMNS, Store  # noqa: E402
-
 
 NUM_QUERIES = 200
 WINDOWS_PER_TRACK = 10
@@ -124,7 +122,7 @@ def main():
     parser.add_argument("--model", required=True, help="a checkpoint, for its dimensions and the cold start")
     parser.add_argument("--sizes", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
     arguments = parser.parse_args()
-    description = Encoder.load(arguments.model).describe()
+    description = load_encoder(arguments.model).describe()
     with tempfile.TemporaryDirectory() as folder:
         for count in arguments.sizes:
             measure(count, description, Path(folder))

@@ -14,11 +14,11 @@ import argparse
 import json
 import shutil
 import statistics
-import sys
 import tempfile
 import time
 from pathlib import Path
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import send_to_device
@@ -27,17 +27,14 @@ from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoTokenizer
 
+from benchmarks.read_windows import write_track
+from configuration_muscall import MusCALLConfig
+from modeling_muscall import MusCALLModel
+from muscall.data.windows import TrainingCollator, TrainingWindows
+from muscall.training.objectives import ContrastiveObjective, backward
+
 
 ROOT = Path(__file__).parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
-
-import numpy as np  # noqa: E402, found through the path above
-from read_windows import write_track  # noqa: E402
-
-from configuration_muscall import MusCALLConfig  # noqa: E402
-from modeling_muscall import MusCALLModel  # noqa: E402
-from training.data import TrainingCollator, TrainingWindows  # noqa: E402
-from training.objective import ContrastiveObjective, backward  # noqa: E402
 
 
 def synchronise(device: torch.device):

@@ -23,22 +23,20 @@ from starlette.responses import FileResponse, PlainTextResponse
 from starlette.routing import Route
 from transformers.utils.logging import disable_progress_bar
 
+from corpus.build import build_corpus, read_rows
+from muscall.checkpoint import hash_weights, resolve
+from muscall.evaluation.zero_shot import BANK, label_embeds
+from muscall.search.files import AUDIO_SUFFIXES
+from muscall.search.map import draw_map
+from muscall.search.query import Library
+from muscall.search.store import DEFAULT_STORE, literal
+from processing_muscall import read_audio
+from search import clock, run_index
+from search import parse_arguments as parse_search_arguments
+
 
 SPACE = Path(__file__).resolve().parent
 ROOT = SPACE.parent
-sys.path.insert(0, str(ROOT))
-
-from corpus.build import build_corpus, read_rows  # noqa: E402, found through the path above
-from evaluation.zero_shot import BANK, label_embeds  # noqa: E402
-from library.files import AUDIO_SUFFIXES  # noqa: E402
-from library.map import draw_map  # noqa: E402
-from library.query import Library  # noqa: E402
-from library.store import DEFAULT_STORE, literal  # noqa: E402
-from processing_muscall import read_audio  # noqa: E402
-from search import clock, run_index  # noqa: E402
-from search import parse_arguments as parse_search_arguments  # noqa: E402
-from training.hashing import hash_weights, resolve  # noqa: E402
-
 
 EXAMPLES = ("slow calm electric piano", "a waltz with flute", "fast samba with brass", "dark electronic music")
 LABELS = {

@@ -5,11 +5,11 @@ import shutil
 
 import numpy as np
 import pytest
-from conftest import make_sentence_model
+from helpers import make_sentence_model
 from sentence_transformers import SentenceTransformer
 
-from training import captions as module
-from training.captions import CaptionEmbeddings
+from muscall import captions as module
+from muscall.captions import CaptionEmbeddings
 
 
 CAPTIONS = ["calm solo piano", "fast samba with brass", "calm solo piano", "samba"]
@@ -22,7 +22,7 @@ def sentence_model(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "CACHE", tmp_path / "cache")
+    monkeypatch.setattr("muscall.cache.CACHE", tmp_path / "cache")
     return tmp_path / "cache"
 
 

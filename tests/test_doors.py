@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from conftest import save_model
 from datasets import Dataset
+from helpers import save_model
 from mteb.abstasks.retrieval import AbsTaskRetrieval
 from mteb.abstasks.task_metadata import TaskMetadata
 from mteb.models import SentenceTransformerEncoderWrapper

@@ -14,21 +14,21 @@ import pytest
 import soundfile
 import torch
 from accelerate.state import AcceleratorState
-from conftest import RATE, make_sentence_model, save_model
+from helpers import RATE, make_sentence_model, save_model
 from huggingface_hub import ModelCard
 from transformers import BertConfig, ClapConfig, ClapFeatureExtractor, ClapModel, ClapProcessor, CLIPTokenizer
 
 import eval as evaluation_program
-import evaluation.embedding
-from evaluation.compare import differences, resample
-from evaluation.diagnostics import diagnose
-from evaluation.embedding import load_encoder
-from evaluation.presets import PRESETS
-from evaluation.probe import linear_probe
-from evaluation.report import update_card, write_json
-from evaluation.retrieval import pool_metrics, retrieval_metrics
-from evaluation.zero_shot import abstention, choose_labels, label_embeds, tag_thresholds
+import muscall.evaluation.embedding
 from modeling_muscall import MusCALLModel
+from muscall.encoder import load_encoder
+from muscall.evaluation.compare import differences, resample
+from muscall.evaluation.diagnostics import diagnose
+from muscall.evaluation.presets import PRESETS
+from muscall.evaluation.probe import linear_probe
+from muscall.evaluation.report import update_card, write_json
+from muscall.evaluation.retrieval import pool_metrics, retrieval_metrics
+from muscall.evaluation.zero_shot import abstention, choose_labels, label_embeds, tag_thresholds
 from processing_muscall import read_audio
 
 
@@ -103,13 +103,13 @@ def test_embeddings_come_from_the_cache_and_are_never_stale(run, model, corpus, 
     arguments = ("--model", model, "--dataset", data, "--num_resamples", 0)
     first, _ = run(*arguments)
     computed = []
-    embed = evaluation.embedding.embed
+    embed = muscall.evaluation.embedding.embed
 
     def counting(encoder, kind, items, *rest):
         computed.append((kind, len(items)))
         return embed(encoder, kind, items, *rest)
 
-    monkeypatch.setattr("evaluation.embedding.embed", counting)
+    monkeypatch.setattr("muscall.evaluation.embedding.embed", counting)
     again, _ = run(*arguments)
     assert computed == [] and again["metrics"] == first["metrics"] and again["fingerprint"] == first["fingerprint"]
     samples, _ = soundfile.read(data / "3.flac")

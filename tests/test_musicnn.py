@@ -17,14 +17,14 @@ import torchaudio
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
-import export_onnx
 import train
 from configuration_muscall import MusCALLConfig, MusCALLMusicnnConfig
-from convert_musicnn import read_taggers
-from corpus.pseudo_captions import phrases_of, tag_clips
-from corpus.tag_baseline import USUAL, build_tag_baseline, embed_sentences
 from modeling_muscall import MusCALLModel, MusCALLMusicnnModel
-from training.objective import ContrastiveObjective
+from muscall.training.objectives import ContrastiveObjective
+from scripts import export_onnx
+from scripts.convert_musicnn import read_taggers
+from scripts.open_mix.captions import phrases_of, tag_clips
+from scripts.open_mix.tag_baseline import USUAL, build_tag_baseline, embed_sentences
 
 
 ROOT = Path(__file__).parents[1]
@@ -136,12 +136,12 @@ def test_the_tag_baseline(wheel, tmp_path):
 
 @pytest.mark.slow
 def test_command_line(wheel, tmp_path):
-    command = [sys.executable, ROOT / "convert_musicnn.py", wheel, tmp_path / "tower"]
-    assert subprocess.run(command, capture_output=True).returncode == 0
+    command = [sys.executable, "-m", "scripts.convert_musicnn", wheel, tmp_path / "tower"]
+    assert subprocess.run(command, capture_output=True, cwd=ROOT).returncode == 0
     tower, expected = MusCALLMusicnnModel.from_pretrained(tmp_path / "tower"), read_taggers(wheel)[0]
     for name, tensor in expected.state_dict().items():
         assert torch.equal(tower.state_dict()[name], tensor), name
-    result = subprocess.run([*command[:2], tmp_path, tmp_path / "x"], capture_output=True, text=True)
+    result = subprocess.run([*command[:3], tmp_path, tmp_path / "x"], capture_output=True, text=True, cwd=ROOT)
     assert result.returncode == 2 and "is no unpacked musicnn wheel" in result.stderr
 
 

@@ -16,15 +16,15 @@ import pytest
 import soundfile
 import torch
 from accelerate.state import AcceleratorState
-from conftest import save_model
+from helpers import save_model
 
-import library.query
-import library.store
+import muscall.search.query
+import muscall.search.store
 import search
-from library.files import MAX_TAG, find_audio, read_tags
-from library.model import Encoder
-from library.query import Library, recall
-from library.store import COLUMNS, Store, lock, parse_filter, vectors
+from muscall.encoder import MusCALLEncoder, load_encoder
+from muscall.search.files import MAX_TAG, find_audio, read_tags
+from muscall.search.query import Library, recall
+from muscall.search.store import COLUMNS, Store, lock, parse_filter, vectors
 
 
 ROOT = Path(__file__).parents[1]
@@ -39,7 +39,7 @@ def model(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def encoder(model):
-    return Encoder.load(str(model))
+    return load_encoder(str(model))
 
 
 @pytest.fixture
@@ -93,7 +93,7 @@ def test_rows_are_the_windows_of_the_tracks(index, music, encoder):
     assert len(tracks) == 5 == len(store.tracks())
     for track in tracks:
         inputs = encoder.processor(audio=track, return_tensors="pt", return_window_starts=True)
-        rows = store.rows(f"track = {library.store.literal(str(track))}").sort_by("start")
+        rows = store.rows(f"track = {muscall.search.store.literal(str(track))}").sort_by("start")
         assert rows.column("start").to_pylist() == inputs["window_starts"][0].tolist()
         assert rows.column("weight").to_pylist() == inputs["window_weights"][0].tolist()
         duration = soundfile.info(track).duration
@@ -109,19 +109,19 @@ def test_rows_are_the_windows_of_the_tracks(index, music, encoder):
 
 def test_index_follows_the_folder_and_embeds_each_content_once(index, music, tmp_path, monkeypatch):
     embedded = []
-    embed_windows = Encoder.embed_windows
+    embed_windows = MusCALLEncoder.embed_windows
 
     def count(self, input_values):
         embedded.append(len(input_values))
         return embed_windows(self, input_values)
 
-    monkeypatch.setattr(Encoder, "embed_windows", count)
+    monkeypatch.setattr(MusCALLEncoder, "embed_windows", count)
     first, second, third, fourth, fifth = find_audio(music)
     shutil.copy(first, music / "copy.opus")
     store, output = index(music)
     assert "6 tracks (6 new)" in output
     before = content(store)
-    assert sum(embedded) == len(before) - len(store.rows(f"track = {library.store.literal(str(first))}"))
+    assert sum(embedded) == len(before) - len(store.rows(f"track = {muscall.search.store.literal(str(first))}"))
 
     embedded.clear()
     store, output = index(music)
@@ -218,17 +218,17 @@ def test_unreadable_files_are_listed_and_others_indexed(index, music):
 
 
 def test_a_file_that_changes_while_it_is_read_is_not_indexed(index, music, monkeypatch):
-    embed_windows = Encoder.embed_windows
+    embed_windows = MusCALLEncoder.embed_windows
 
     def touch(self, input_values):
         os.utime(music / "a b.opus")
         time.sleep(0.05)
         return embed_windows(self, input_values)
 
-    monkeypatch.setattr(library.indexing, "QUEUE", 1)
-    monkeypatch.setattr(library.indexing, "CHUNK", 1)
+    monkeypatch.setattr(muscall.search.indexing, "QUEUE", 1)
+    monkeypatch.setattr(muscall.search.indexing, "CHUNK", 1)
     with monkeypatch.context() as patch:
-        patch.setattr(Encoder, "embed_windows", touch)
+        patch.setattr(MusCALLEncoder, "embed_windows", touch)
         _, output = index(music)
     assert "a b.opus: it changed while it was read" in output
     assert "5 tracks" in index(music)[1]
@@ -268,7 +268,7 @@ def test_hostile_tags_stay_text(index, music, capfd):
     file["bpm"], file["date"] = "1e999", "not a year'; --"
     file.save()
     store, _ = index(music)
-    found = Library(store.uri).search("music", where=f"title = {library.store.literal(HOSTILE)}")
+    found = Library(store.uri).search("music", where=f"title = {muscall.search.store.literal(HOSTILE)}")
     assert [answer["track"] for answer in found] == [str(track)]
     answer = found[0]
     assert answer["title"] == HOSTILE and answer["artist"] == "A" * MAX_TAG
@@ -486,7 +486,7 @@ INDEX = [sys.executable, str(ROOT / "search.py"), "index"]
 def test_a_killed_run_goes_on(music, model, index, tmp_path):
     killer = (
         "import os, runpy, sys; sys.argv = sys.argv[1:]; sys.path.insert(0, os.path.dirname(sys.argv[0]))\n"
-        "import library.indexing as indexing; from library.store import Store\n"
+        "import muscall.search.indexing as indexing; from muscall.search.store import Store\n"
         "indexing.FLUSH_TRACKS, add, calls = 1, Store.add, []\n"
         "def kill_at_the_third(self, rows):\n"
         "    calls.append(1); len(calls) < 3 or os.kill(os.getpid(), 9); add(self, rows)\n"

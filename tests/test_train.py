@@ -19,7 +19,7 @@ import torch
 import yaml
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from conftest import RATE, SIZES, make_sentence_model, save_teacher
+from helpers import RATE, SIZES, make_sentence_model, save_teacher
 from huggingface_hub import ModelCard
 from huggingface_hub.utils import filter_repo_objects
 from safetensors.torch import load_file, save_file
@@ -27,11 +27,11 @@ from transformers import AutoTokenizer, CLIPTokenizer
 
 import train
 from configuration_muscall import MusCALLConfig, MusCALLMusicnnConfig
-from evaluation.embedding import embed_corpus
 from modeling_muscall import MusCALLModel
+from muscall.data.sources import load_corpus
+from muscall.evaluation.embedding import embed_corpus
+from muscall.training.checkpointing import list_checkpoints, load_last_weights, replace_files
 from processing_muscall import MusCALLFeatureExtractor, MusCALLProcessor
-from training.checkpointing import list_checkpoints, load_last_weights, replace_files
-from training.data import load_corpus
 
 
 ROOT = Path(__file__).parents[1]

@@ -1,0 +1,129 @@
+# Copyright 2026 The MusCALL repository authors. Licensed under the Apache License, Version 2.0.
+"""A checkpoint folder: where it lies, what tells it from others, and the golden outputs beside its weights."""
+
+import hashlib
+import io
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import torch
+from huggingface_hub import snapshot_download
+from safetensors import safe_open
+from safetensors.torch import save_file
+from transformers import AutoModel, AutoProcessor
+
+
+GOLDEN = "golden.safetensors"
+SENTENCES = ["calm solo piano at night", "a fast samba with brass and percussion", "loud distorted guitars", "strings"]
+RATE = 8000  # Hz; not the model's, so that resampling is checked too
+TOLERANCE = 1e-4  # of float32 on another machine
+COLLAPSED = 0.99  # mean cosine of unlike sentences
+
+
+def hash_file(path: str | Path) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def hash_folder(folder: Path) -> str:
+    """Of the names and contents of all files in it."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    names = (f"{path.relative_to(folder).as_posix()} {hash_file(path)}" for path in files)
+    return hashlib.sha256("\n".join(names).encode()).hexdigest()
+
+
+def hash_weights(folder: Path) -> str:
+    """Of a checkpoint's weights: that of `model.safetensors`, or of the names and hashes of all shards."""
+    files = sorted(folder.glob("model*.safetensors")) or sorted(folder.glob("pytorch_model*.bin"))
+    if not files:
+        raise ValueError(f"{folder} holds no weights: expected model*.safetensors or pytorch_model*.bin")
+    if len(files) == 1:
+        return hash_file(files[0])
+    return hashlib.sha256("\n".join(f"{path.name} {hash_file(path)}" for path in files).encode()).hexdigest()
+
+
+def resolve(model_name_or_path: str) -> Path:
+    """The folder of a checkpoint: itself, or the snapshot of a Hub repository."""
+    if Path(model_name_or_path).is_dir():
+        return Path(model_name_or_path)
+    if Path(model_name_or_path).exists() or not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", model_name_or_path):
+        raise ValueError(f"{model_name_or_path}: expected the folder of a checkpoint, or the id of one on the Hub")
+    return Path(snapshot_download(model_name_or_path))
+
+
+def with_code(folder: str | Path) -> dict[str, str]:
+    """
+    What `from_pretrained` of the auto classes needs to find a checkpoint and its code: a folder with weights but no
+    code, like `fast` in this repository, is a subfolder of the one that has the code.
+    """
+    folder = Path(folder)
+    code = "modeling_muscall.py"
+    if (
+        (folder / "config.json").exists()
+        and not (folder / code).exists()
+        and (folder.resolve().parent / code).exists()
+    ):
+        return {"pretrained_model_name_or_path": str(folder.resolve().parent), "subfolder": folder.name}
+    return {"pretrained_model_name_or_path": str(folder)}
+
+
+def make_audio(seconds: float) -> bytes:
+    """A FLAC file of a falling scale over a beat, 8 bits a sample."""
+    time = np.arange(round(seconds * RATE)) / RATE
+    step = np.floor(2 * time) % 12
+    tone = sum(np.sin(2 * np.pi * overtone * 880 * 2 ** (-step / 12) * time) / overtone for overtone in (1, 2, 3))
+    beat = np.sin(2 * np.pi * 90 * time) * np.exp(-12 * (2 * time % 1))
+    buffer = io.BytesIO()
+    soundfile.write(buffer, 0.2 * tone + 0.4 * beat, RATE, format="FLAC", subtype="PCM_S8")
+    return buffer.getvalue()
+
+
+@torch.no_grad()
+def embed(folder: Path, audio: bytes, sentences: list[str]) -> dict[str, torch.Tensor]:
+    """As a user loads and calls the checkpoint, with the code that is in its folder."""
+    model = AutoModel.from_pretrained(**with_code(folder), trust_remote_code=True, dtype=torch.float32)
+    processor = AutoProcessor.from_pretrained(**with_code(folder), trust_remote_code=True)
+    outputs = model(**processor(text=sentences, audio=audio, return_tensors="pt"))
+    return {"audio_embeds": outputs.audio_embeds, "text_embeds": outputs.text_embeds}
+
+
+def write_golden(folder: Path):
+    """Embeds the golden inputs, one track of one window and a quarter and four sentences, and writes both."""
+    processor = AutoProcessor.from_pretrained(**with_code(folder), trust_remote_code=True)
+    audio = make_audio(1.25 * processor.feature_extractor.window_seconds)
+    tensors = embed(folder, audio, SENTENCES) | {"audio": torch.frombuffer(bytearray(audio), dtype=torch.uint8)}
+    save_file(tensors, folder / GOLDEN, metadata={"sentences": json.dumps(SENTENCES)})
+
+
+def check_golden(folder: Path) -> dict[str, float]:
+    """
+    Returns:
+        `dict[str, float]`: the largest difference of each kind of embedding.
+
+    Raises:
+        `ValueError`: if there are no golden outputs, they are not met, or all sentences are the same to the model.
+    """
+    if not (folder / GOLDEN).exists():
+        raise ValueError(f"{folder} has no {GOLDEN}: expected a checkpoint as train.py writes it")
+    with safe_open(folder / GOLDEN, "pt") as file:
+        expected = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, it cannot be iterated
+        sentences = json.loads(file.metadata()["sentences"])
+    embeds = embed(folder, expected.pop("audio").numpy().tobytes(), sentences)
+    differences = {name: (embeds[name] - expected[name]).abs().max().item() for name in expected}
+    for name, difference in differences.items():
+        if not difference <= TOLERANCE:
+            raise ValueError(
+                f"{folder} does not give its golden {name}: they differ by {difference:.1e}, expected at most "
+                f"{TOLERANCE:.0e}. Weights, code, processor or tokenizer are not those it was published with"
+            )
+    cosines = embeds["text_embeds"] @ embeds["text_embeds"].t()
+    mean = ((cosines.sum() - len(cosines)) / (len(cosines) * (len(cosines) - 1))).item()
+    if mean > COLLAPSED:
+        raise ValueError(f"{folder} gives unlike sentences nearly the same embedding, mean cosine {mean:.3f}")
+    return differences

@@ -1,0 +1,171 @@
+# Copyright 2026 The MusCALL repository authors. Licensed under the Apache License, Version 2.0.
+"""Tracks to batches of random windows and captions."""
+
+import itertools
+
+import numpy as np
+import torch
+from datasets import Dataset, IterableDataset
+from datasets.distributed import split_dataset_by_node
+
+from muscall.captions import CaptionEmbeddings
+from muscall.data.tracks import audio_source, caption_id, track_id
+from processing_muscall import AudioReader
+
+
+class TrainingWindows(torch.utils.data.Dataset):
+    """
+    A random window and a random caption of each track, the same for the same seed, epoch and track.
+
+    A file that cannot be read is replaced by a random other track and named in the item, so that the caller can report
+    it and stop when there are too many.
+
+    Args:
+        tracks (`Dataset`): A split of [`load_corpus`].
+        sampling_rate (`int`): Rate of the windows in hertz (Hz).
+        window_samples (`int`): Length of a window in samples; shorter tracks are padded with zeros at the end.
+        seed (`int`): Seed of all choices.
+    """
+
+    def __init__(self, tracks: Dataset, sampling_rate: int, window_samples: int, seed: int):
+        self.tracks, self.sampling_rate, self.window_samples, self.seed = tracks, sampling_rate, window_samples, seed
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int):
+        self.epoch = epoch
+
+    def __len__(self):
+        return len(self.tracks)
+
+    def __getitem__(self, index: int) -> dict:
+        return self.read(index, np.random.default_rng((self.seed, self.epoch, index)))
+
+    def read(self, index: int, random: np.random.Generator) -> dict:
+        unreadable = []
+        while True:
+            track = self.tracks[index]
+            try:
+                item = _draw(track, self.sampling_rate, self.window_samples, random)
+                return {**item, "index": index, "unreadable": unreadable}
+            except (ValueError, OSError) as error:
+                unreadable.append((index, _reason(track, error, f"track {index}")))
+                _check_luck(unreadable, error)
+                index = int(random.integers(len(self.tracks)))
+
+
+class TrainingStream(torch.utils.data.IterableDataset):
+    """
+    Random windows and captions of a streamed corpus, without end: pass after pass, each in another order. The shards
+    of the corpus are shared out over the processes and their workers, so that each row is read once a pass; where the
+    number of shards is no multiple of the processes, each process reads all and keeps its share of the rows.
+
+    A row that cannot be read is left out and named in the next item.
+
+    Args:
+        tracks (`IterableDataset`): The train split of [`load_corpus`] with `streaming`.
+        sampling_rate (`int`): Rate of the windows in hertz (Hz).
+        window_samples (`int`): Length of a window in samples; shorter tracks are padded with zeros at the end.
+        seed (`int`): Seed of all choices.
+        process_index (`int`, *optional*, defaults to 0), num_processes (`int`, *optional*, defaults to 1):
+            This process, and how many share the stream.
+        buffer_size (`int`, *optional*, defaults to 1000): Rows among which the next one is drawn.
+    """
+
+    def __init__(
+        self,
+        tracks: IterableDataset,
+        sampling_rate: int,
+        window_samples: int,
+        seed: int,
+        process_index: int = 0,
+        num_processes: int = 1,
+        buffer_size: int = 1000,
+    ):
+        self.tracks, self.sampling_rate, self.window_samples, self.seed = tracks, sampling_rate, window_samples, seed
+        self.process_index, self.num_processes, self.buffer_size = process_index, num_processes, buffer_size
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int):
+        self.epoch = epoch
+
+    def one_pass(self, number: int):
+        """The items of this process and worker in pass `number` of an epoch."""
+        # Shuffled anew and not by `IterableDataset.set_epoch`, which the workers of the last epoch would hear too.
+        order = int(np.random.default_rng((self.seed, self.epoch, number)).integers(2**63))
+        tracks = self.tracks.shuffle(order, buffer_size=self.buffer_size)
+        tracks = split_dataset_by_node(tracks, self.process_index, self.num_processes)
+        worker = torch.utils.data.get_worker_info()
+        place = (self.seed, self.epoch, number, self.process_index, worker.id if worker else 0)
+        unreadable = []
+        for row, track in enumerate(tracks):
+            try:
+                item = _draw(track, self.sampling_rate, self.window_samples, np.random.default_rng((*place, row)))
+            except (ValueError, OSError) as error:
+                reason = _reason(track, error, f"row {row}")
+                unreadable.append((track["path"] or reason, reason))
+                _check_luck(unreadable, error)
+                continue
+            yield {**item, "unreadable": unreadable}
+            unreadable = []
+
+    def __iter__(self):
+        for number in itertools.count():
+            item = None
+            for item in self.one_pass(number):
+                yield item
+            if item is None:  # more workers than shards
+                return
+
+
+def _draw(track: dict, sampling_rate: int, window_samples: int, random: np.random.Generator) -> dict:
+    """A random window and a random caption of a track."""
+    source = audio_source(track)
+    if isinstance(source, dict) and source["sampling_rate"] == sampling_rate:  # map no more of it than is needed
+        start = int(random.integers(max(0, source["array"].shape[-1] - window_samples) + 1))
+        source["array"] = source["array"][..., start : start + window_samples]
+    with AudioReader(source, sampling_rate) as reader:
+        start = int(random.integers(max(0, reader.num_samples - window_samples) + 1))
+        samples = reader.read(start, start + window_samples)
+    return {
+        "input_values": np.pad(samples, (0, window_samples - len(samples))),
+        "caption": track["captions"][random.integers(len(track["captions"]))],
+        "track_id": track_id(track["path"] if track["bytes"] is None else track["bytes"]),
+    }
+
+
+def _reason(track: dict, error: Exception, place: str) -> str:
+    return str(error) if track["bytes"] is None else f"{track['path'] or place}: {error}"
+
+
+def _check_luck(unreadable: list[tuple], error: Exception):
+    if len(unreadable) > 100:
+        raise ValueError(f"100 random tracks in a row are unreadable, the last: {unreadable[-1][1]}") from error
+
+
+class TrainingCollator:
+    """
+    Items of [`TrainingWindows`] -> a batch: `inputs` for the model, captions padded to the longest of the batch;
+    `targets` for the loss; and the `unreadable` tracks.
+
+    Args:
+        tokenizer (`PreTrainedTokenizerBase`): That of the text tower.
+        caption_embeds (`CaptionEmbeddings`, *optional*): Adds the captions' embeddings to the targets.
+    """
+
+    def __init__(self, tokenizer, caption_embeds: CaptionEmbeddings | None = None):
+        self.tokenizer, self.caption_embeds = tokenizer, caption_embeds
+
+    def __call__(self, items: list[dict]) -> dict:
+        captions = [item["caption"] for item in items]
+        text = self.tokenizer(captions, padding=True, truncation=True, return_tensors="pt")
+        targets = {
+            "track_ids": torch.tensor([item["track_id"] for item in items]),
+            "caption_ids": torch.tensor([caption_id(caption) for caption in captions]),
+        }
+        if self.caption_embeds is not None:
+            targets["caption_embeds"] = torch.from_numpy(self.caption_embeds[captions])
+        return {
+            "inputs": {"input_values": torch.from_numpy(np.stack([item["input_values"] for item in items])), **text},
+            "targets": targets,
+            "unreadable": [failure for item in items for failure in item["unreadable"]],
+        }

@@ -1,0 +1,244 @@
+# Copyright 2026 The MusCALL repository authors. Licensed under the Apache License, Version 2.0.
+"""Checkpoints of this repository and transformers' CLAP behind one interface: texts, tracks, windows to embeddings."""
+
+import hashlib
+import importlib
+import inspect
+import tempfile
+from abc import ABC, abstractmethod
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+import transformers
+from transformers import (
+    AutoProcessor,
+    ClapModel,
+    ClapProcessor,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+    ProcessorMixin,
+)
+
+from modeling_muscall import MusCALLModel
+from muscall.checkpoint import hash_folder, hash_weights, resolve
+from muscall.data.tracks import audio_source
+from processing_muscall import MusCALLFeatureExtractor, MusCALLProcessor
+
+
+CHUNK = 16  # windows that the model gets at a time; a track's chunks depend on the track alone, and so do its bits
+
+
+class Encoder(ABC):
+    """
+    A dual encoder and what it reads.
+
+    Args:
+        model (`PreTrainedModel`):
+            The dual encoder. It is put into evaluation mode.
+        processor (`ProcessorMixin`):
+            The processor of the model.
+        feature_extractor (`MusCALLFeatureExtractor`):
+            Cuts tracks into windows at the rate and of the length that the model takes.
+        folder (`Path`, *optional*):
+            Where the checkpoint lies. A model in training has none.
+
+    Attributes:
+        logit_scale (`float`): What the model multiplies cosine similarities with.
+        collate_audio (`Callable`): Tracks, rows of `muscall.data.sources.load_corpus` -> inputs of `audio_features`.
+        collate_text (`Callable`): Sentences -> inputs of `text_features`. Neither holds the model, so that both can be
+            sent to the workers of a data loader.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        processor: ProcessorMixin,
+        feature_extractor: MusCALLFeatureExtractor,
+        folder: Path | None = None,
+    ):
+        self.model, self.processor = model.eval(), processor
+        self.feature_extractor, self.folder = feature_extractor, folder
+
+    @abstractmethod
+    def audio_features(self, **inputs: torch.Tensor) -> torch.Tensor:
+        """Return L2-normalised embeddings of shape `(tracks, dim)` for what `collate_audio` returned."""
+
+    @abstractmethod
+    def text_features(self, **inputs: torch.Tensor) -> torch.Tensor:
+        """Return L2-normalised embeddings of shape `(texts, dim)` for what `collate_text` returned."""
+
+    @abstractmethod
+    def embed_windows(self, input_values: np.ndarray) -> np.ndarray:
+        """Embed windows `(windows, samples)` as L2-normalised float32 `(windows, dim)`."""
+
+    def embed_track(self, track) -> np.ndarray:
+        """Embed a track of any length, in any form that the processor takes, as L2-normalised `(dim,)`."""
+        total = 0
+        for batch in self.feature_extractor.iter_windows(track, windows="all", batch_size=CHUNK):
+            total = total + batch["window_weights"] @ self.embed_windows(batch["input_values"])
+        return total / np.linalg.norm(total)
+
+    @torch.no_grad()
+    def embed_texts(self, texts: list[str]) -> np.ndarray:
+        """Embed sentences as L2-normalised float32 `(texts, dim)`."""
+        inputs = {name: values.to(self.model.device) for name, values in self.collate_text(texts).items()}
+        return self.text_features(**inputs).float().cpu().numpy()
+
+    def protocol(self) -> dict[str, str | int | float]:
+        """Return what decides which audio is heard: `windows`, `window_seconds` and `sampling_rate`."""
+        return {name: getattr(self.feature_extractor, name) for name in ("windows", "window_seconds", "sampling_rate")}
+
+    def describe(self) -> dict[str, str | int | float]:
+        """Return what decides the embeddings of an index, and the path of the checkpoint, to load it again."""
+        return {
+            "path": str(self.folder.absolute()),
+            "weights": hash_weights(self.folder),
+            "window_seconds": float(self.feature_extractor.window_seconds),
+            "sampling_rate": self.feature_extractor.sampling_rate,
+            "dim": self.model.config.projection_dim,
+        }
+
+    def identity(self) -> str:
+        """
+        Return a hash of all that the embeddings depend on: weights, code, processor, window policy, versions of the
+        libraries, and device.
+        """
+        digest = hashlib.sha256(f"{self.protocol()} {self.model.config.to_json_string(use_diff=False)}".encode())
+        for name, tensor in self.model.state_dict().items():
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+        digest.update(f"{torch.__version__} {transformers.__version__} {self.model.device.type}".encode())
+        for module in {type(self.model).__module__, MusCALLFeatureExtractor.__module__, __name__}:
+            digest.update(Path(inspect.getfile(importlib.import_module(module))).read_bytes())
+        with tempfile.TemporaryDirectory() as folder:
+            self.processor.save_pretrained(folder)
+            digest.update(hash_folder(Path(folder)).encode())
+        return digest.hexdigest()
+
+
+class MusCALLEncoder(Encoder):
+    """A [`MusCALLModel`] with its [`MusCALLProcessor`]."""
+
+    def __init__(self, model: MusCALLModel, processor: MusCALLProcessor, folder: Path | None = None):
+        super().__init__(model, processor, processor.feature_extractor, folder)
+        self.collate_audio = partial(_collate_windows, processor.feature_extractor)
+        self.collate_text = partial(_collate_text, processor)
+
+    @property
+    def logit_scale(self) -> float:
+        return self.model.scale_similarity(torch.ones(())).item()
+
+    def audio_features(self, **inputs: torch.Tensor) -> torch.Tensor:
+        return self.model.get_audio_features(**inputs).pooler_output
+
+    def text_features(self, **inputs: torch.Tensor) -> torch.Tensor:
+        return self.model.get_text_features(**inputs).pooler_output
+
+    @torch.no_grad()
+    def embed_windows(self, input_values: np.ndarray) -> np.ndarray:
+        windows = torch.from_numpy(input_values).to(self.model.device)
+        return self.audio_features(input_values=windows).float().cpu().numpy()
+
+
+class ClapEncoder(Encoder):
+    """
+    A [`ClapModel`] with the windows of this repository, each of the length that CLAP was made for: its own feature
+    extractor would take a random part of a long track.
+    """
+
+    def __init__(self, model: ClapModel, processor: ClapProcessor, folder: Path | None = None):
+        self.clap_extractor = processor.feature_extractor
+        feature_extractor = MusCALLFeatureExtractor(
+            sampling_rate=self.clap_extractor.sampling_rate, window_seconds=self.clap_extractor.max_length_s
+        )
+        super().__init__(model, processor, feature_extractor, folder)
+        self.collate_audio = partial(_collate_clap, self.clap_extractor, feature_extractor)
+        self.collate_text = partial(_collate_text, partial(processor.tokenizer, padding=True, truncation=True))
+
+    @property
+    def logit_scale(self) -> float:
+        return self.model.logit_scale_a.exp().item()
+
+    def _embed_spectrograms(self, input_features: torch.Tensor, is_longer: torch.Tensor) -> torch.Tensor:
+        return F.normalize(self.model.get_audio_features(input_features, is_longer=is_longer).pooler_output, dim=-1)
+
+    def audio_features(self, input_features, is_longer, window_weights) -> torch.Tensor:
+        real = window_weights > 0
+        windows = self._embed_spectrograms(input_features, is_longer) * window_weights[real][:, None]
+        tracks = real.nonzero()[:, 0]
+        return F.normalize(windows.new_zeros(len(real), windows.shape[1]).index_add(0, tracks, windows), dim=-1)
+
+    def text_features(self, **inputs: torch.Tensor) -> torch.Tensor:
+        return F.normalize(self.model.get_text_features(**inputs).pooler_output, dim=-1)
+
+    @torch.no_grad()
+    def embed_windows(self, input_values: np.ndarray) -> np.ndarray:
+        inputs = _clap_inputs(self.clap_extractor, input_values)
+        features = self._embed_spectrograms(**{name: value.to(self.model.device) for name, value in inputs.items()})
+        return features.float().cpu().numpy()
+
+
+def load_encoder(model_name_or_path: str | Path, windows: str | int | None = None) -> Encoder:
+    """
+    Load a checkpoint in float32, with the code of this checkout.
+
+    Args:
+        model_name_or_path (`str` or `Path`):
+            The folder or Hub id of a checkpoint of this repository, or of transformers' CLAP.
+        windows (`str` or `int`, *optional*):
+            Which windows of a track are heard, see [`MusCALLFeatureExtractor`]. Defaults to the setting of the
+            checkpoint, for CLAP to `"all"`.
+
+    Raises:
+        `ValueError`: if the folder holds neither, or no weights.
+    """
+    folder = resolve(str(model_name_or_path))
+    has_config = (folder / "config.json").exists()
+    model_type = PreTrainedConfig.get_config_dict(folder)[0].get("model_type") if has_config else None
+    if has_config and model_type not in ("muscall", "clap"):
+        raise ValueError(
+            f"{folder} holds a {model_type!r} model: expected a dual encoder of audio and text, 'muscall' or 'clap'"
+        )
+    if not any(folder.glob("model*.safetensors")) and not any(folder.glob("pytorch_model*.bin")):
+        raise ValueError(f"{folder} holds no weights: name a checkpoint with --model, for instance runs/default")
+    if model_type == "muscall":
+        processor = MusCALLProcessor(
+            MusCALLFeatureExtractor.from_pretrained(folder), PreTrainedTokenizerFast.from_pretrained(folder)
+        )
+        encoder = MusCALLEncoder(MusCALLModel.from_pretrained(folder, dtype=torch.float32), processor, folder)
+    else:
+        model = ClapModel.from_pretrained(folder, dtype=torch.float32)
+        encoder = ClapEncoder(model, AutoProcessor.from_pretrained(folder), folder)
+    if windows is not None:
+        settings = {"sampling_rate": encoder.feature_extractor.sampling_rate, "windows": windows}
+        settings["window_seconds"] = encoder.feature_extractor.window_seconds
+        encoder.feature_extractor.windows = MusCALLFeatureExtractor(**settings).windows  # which checks it
+    return encoder
+
+
+def _collate_windows(feature_extractor: MusCALLFeatureExtractor, tracks: list[dict]) -> dict[str, torch.Tensor]:
+    return dict(feature_extractor([audio_source(track) for track in tracks], return_tensors="pt"))
+
+
+def _clap_inputs(clap_extractor, windows: np.ndarray) -> dict[str, torch.Tensor]:
+    features = clap_extractor(list(windows), sampling_rate=clap_extractor.sampling_rate, return_tensors="pt")
+    # No window is longer than CLAP's own length; where none is, a fusing feature extractor calls a random one longer.
+    is_longer = torch.zeros(len(windows), 1, dtype=torch.bool)
+    return {"input_features": features["input_features"], "is_longer": is_longer}
+
+
+def _collate_clap(
+    clap_extractor, feature_extractor: MusCALLFeatureExtractor, tracks: list[dict]
+) -> dict[str, torch.Tensor]:
+    inputs = _collate_windows(feature_extractor, tracks)
+    windows = inputs["input_values"][inputs["window_weights"] > 0].numpy()
+    return _clap_inputs(clap_extractor, windows) | {"window_weights": inputs["window_weights"]}
+
+
+def _collate_text(tokenize, texts: list[str]) -> dict[str, torch.Tensor]:
+    inputs = tokenize(text=list(texts), return_tensors="pt")
+    return {name: inputs[name] for name in ("input_ids", "attention_mask")}

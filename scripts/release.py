@@ -1,0 +1,64 @@
+"""Puts what was trained into the repository, where `AutoModel.from_pretrained(".")` finds it.
+
+    python tools/release.py runs/release runs/release-1 --start runs/tag_phrases
+    python tools/release.py runs/distil --subfolder fast
+
+The weights are those of the last step; of several runs, and with `--start` of what they all started from, the mean,
+which keeps what the tags know of music that training did not hear (https://arxiv.org/abs/2109.01903,
+https://arxiv.org/abs/2203.05482). Stored in half precision are the text tower, the projections and the ResNet;
+musicnn, whose batch norms have variances that half precision would round away, as it is; in a subfolder the text
+tower's large tables have 8 bits (e4m3). All is loaded and computed in float32. Golden outputs are those of what was
+written. The logs of the runs, one after the other, go to `experiments/`.
+"""
+
+import argparse
+import shutil
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from muscall.checkpoint import write_golden
+from muscall.training.checkpointing import load_last_weights
+
+
+ROOT = Path(__file__).parents[1]
+
+FILES = ("config.json", "processor_config.json", "tokenizer.json", "tokenizer_config.json")
+IN_EIGHT_BITS = ("word_embeddings.weight", "intermediate.dense.weight", "output.dense.weight")
+
+
+def shorten(name: str, tensor: torch.Tensor, eight_bits: bool) -> torch.Tensor:
+    if name == "logit_scale" or name.startswith("audio_model.networks.") or not tensor.is_floating_point():
+        return tensor
+    if "norm.running" in name:  # of the ResNet, over decibels
+        return tensor
+    large = name.endswith(IN_EIGHT_BITS) and ".attention." not in name
+    return tensor.to(torch.float8_e4m3fn if eight_bits and large else torch.float16)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", nargs="+", type=Path)
+    parser.add_argument("--start", type=Path, help="what training started from, if it shall count as one of the runs")
+    parser.add_argument("--subfolder", default="", help="of the repository; its root by default")
+    args = parser.parse_args()
+    folder, name = ROOT / args.subfolder, args.subfolder or "release"
+    folder.mkdir(exist_ok=True)
+    models = [load_last_weights(run / "checkpoints") for run in args.runs]
+    if args.start:
+        models.append(load_file(args.start / "model.safetensors"))
+    tensors = {  # a tower that was frozen keeps its bits
+        key: tensor + sum(model[key] - tensor for model in models) / len(models)
+        if tensor.is_floating_point()
+        else tensor
+        for key, tensor in models[0].items()
+    }
+    tensors = {key: shorten(key, tensor, bool(args.subfolder)) for key, tensor in tensors.items()}
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    for file in FILES:
+        shutil.copy(args.runs[0] / file, folder / file)
+    logs = [(run / "log.jsonl").read_text() for run in args.runs]
+    (ROOT / "experiments" / f"{name}_log.jsonl").write_text("".join(logs))
+    write_golden(folder)
+    print(f"{(folder / 'model.safetensors').stat().st_size / 1e6:.1f} MB")
