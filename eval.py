@@ -33,8 +33,8 @@ from muscall.evaluation.diagnostics import diagnose, draw
 from muscall.evaluation.embedding import embed_once
 from muscall.evaluation.presets import PRESETS
 from muscall.evaluation.probe import linear_probe
-from muscall.evaluation.report import cell, table, update_card, write_json
-from muscall.evaluation.retrieval import DIRECTIONS, KEYS, chance_metrics, pool_metrics, retrieval_metrics
+from muscall.evaluation.report import DIRECTIONS, RETRIEVAL_METRICS, format_metric, table, update_card, write_json
+from muscall.evaluation.retrieval import chance_metrics, pool_metrics, retrieval_metrics
 from muscall.evaluation.tracks import Tracks
 from muscall.evaluation.zero_shot import (
     BANK,
@@ -187,8 +187,8 @@ def compare(paths: list[str], num_resamples: int):
         print(f"{path}: {result['model']}, {result['protocol']}")
     rows = [["metric", "first", "second", "first less second [95 %]"]]
     for name, found in differences(one, other, num_resamples).items():
-        cells = [cell({name: value}, name) for value in found["values"]]
-        difference = cell({name: found["difference"], f"{name}_interval": found["interval"]}, name)
+        cells = [format_metric({name: value}, name) for value in found["values"]]
+        difference = format_metric({name: found["difference"], f"{name}_interval": found["interval"]}, name)
         rows.append([name.replace("_", " "), *cells, difference])
     print(f"\n{table(rows)}\n\nPaired bootstrap over tracks, {num_resamples} resamples.")
 
@@ -197,9 +197,10 @@ def print_rows(result: dict, rows: dict[str, dict]):
     """The table of a task: the model, its baselines, chance."""
     if result["task"] == "retrieval":
         for direction in DIRECTIONS:
-            lines = [[direction.replace("_", " "), *(key.replace("_", " ") for key in KEYS)]]
+            lines = [[direction.replace("_", " "), *(key.replace("_", " ") for key in RETRIEVAL_METRICS)]]
             lines += [
-                [name, *(cell(row["metrics"], f"{direction}_{key}") for key in KEYS)] for name, row in rows.items()
+                [name, *(format_metric(row["metrics"], f"{direction}_{key}") for key in RETRIEVAL_METRICS)]
+                for name, row in rows.items()
             ]
             print(f"\n{table(lines)}")
         for name, (mean, spread) in result.get("pool", {}).get("metrics", {}).items():
@@ -210,12 +211,14 @@ def print_rows(result: dict, rows: dict[str, dict]):
     multi_label = "roc_auc" in result["metrics"]
     keys = ("roc_auc", "pr_auc") if multi_label else ("accuracy", "balanced_accuracy")
     lines = [["", *(key.replace("_", " ") for key in keys)]]
-    print(f"\n{table(lines + [[name, *(cell(row['metrics'], key) for key in keys)] for name, row in rows.items()])}")
+    print(
+        f"\n{table(lines + [[name, *(format_metric(row['metrics'], key) for key in keys)] for name, row in rows.items()])}"
+    )
     keys = ("roc_auc", "pr_auc", "positives") if multi_label else ("accuracy", "count")
     lines = [["label", *keys]]
     for label, metrics in result["metrics"]["per_label"].items():
         counts = {"positives", "count"}
-        cells = [str(metrics[key]) if key in counts else cell(metrics, key) for key in keys]
+        cells = [str(metrics[key]) if key in counts else format_metric(metrics, key) for key in keys]
         flag = " (at or below chance)" if label in result["metrics"].get("at_or_below_chance", ()) else ""
         lines.append([label + flag, *cells])
     print(f"\n{table(lines)}")
@@ -421,7 +424,7 @@ def main(command_line: list[str] | None = None):
     for name, baseline in result["baselines"].items():
         for key in ("mean_R@10", "accuracy", "roc_auc"):
             if found := baseline["model_less_baseline"].get(key):
-                difference = cell({key: found["difference"], f"{key}_interval": found["interval"]}, key)
+                difference = format_metric({key: found["difference"], f"{key}_interval": found["interval"]}, key)
                 print(f"{key.replace('_', ' ')} of the model less that of {name}: {difference}")
     for key in ("abstention", "tagging_with_thresholds", "diagnostics"):
         for name, value in result.get(key, {}).items():

@@ -8,16 +8,28 @@ from pathlib import Path
 from huggingface_hub import EvalResult, ModelCard
 
 
-DIGITS = {"MedR": 1, "mean_rank": 1, "MRR": 3, "roc_auc": 3, "pr_auc": 3}  # 1 for what is in per cent
+# Metrics in the order of every table, and their digits after the point. R@k and mAP@10 are in per cent.
+RETRIEVAL_METRICS = {"R@1": 1, "R@5": 1, "R@10": 1, "MedR": 1, "mean_rank": 1, "MRR": 3, "mAP@10": 1}
+LABEL_METRICS = {"accuracy": 1, "balanced_accuracy": 1, "roc_auc": 3, "pr_auc": 3}
+DIRECTIONS = ("text_to_audio", "audio_to_text")
 FIGURES = ("<!-- figures of eval.py -->", "<!-- end of figures -->")
 
 
-def cell(metrics: dict, name: str) -> str:
-    """A metric as a table shows it, with its interval where there is one."""
+def format_metric(metrics: dict, name: str) -> str:
+    """
+    Return a metric as every table shows it, with its interval where there is one.
+
+    Args:
+        metrics (`dict`):
+            Values by name, and intervals by `<name>_interval`.
+        name (`str`):
+            A name of `RETRIEVAL_METRICS`, after a direction or alone, or of `LABEL_METRICS`.
+    """
     value = metrics[name]
     if value is None:
         return "undefined"
-    digits = DIGITS.get(name.removeprefix("text_to_audio_").removeprefix("audio_to_text_"), 1)
+    key = name.removeprefix("text_to_audio_").removeprefix("audio_to_text_")
+    digits = (RETRIEVAL_METRICS | LABEL_METRICS).get(key, 1)
     text = f"{value:.{digits}f}"
     if interval := metrics.get(f"{name}_interval"):
         text += f" [{interval[0]:.{digits}f}, {interval[1]:.{digits}f}]"

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
+from muscall.evaluation.report import DIRECTIONS, RETRIEVAL_METRICS
+
 
 METRIC = Path(__file__).resolve().parents[2] / "metrics" / "cross_modal_retrieval"
-DIRECTIONS = ("text_to_audio", "audio_to_text")
-KEYS = ("R@1", "R@5", "R@10", "MedR", "mean_rank", "MRR", "mAP@10")
 
 
 @functools.cache
@@ -54,6 +54,6 @@ def pool_metrics(text_embeds, audio_ids, audio_embeds, pool: int, seeds: int) ->
         captions = np.isin(audio_ids, tracks)
         ids = np.searchsorted(tracks, audio_ids[captions])
         results.append(retrieval_metrics(text_embeds[captions], ids, audio_embeds[tracks]))
-    names = [f"{direction}_{key}" for direction in DIRECTIONS for key in KEYS] + ["mean_R@10"]
+    names = [f"{direction}_{key}" for direction in DIRECTIONS for key in RETRIEVAL_METRICS] + ["mean_R@10"]
     columns = {name: [metrics[name] for metrics in results] for name in names}
     return {name: (float(np.mean(c)), float(np.std(c, ddof=1)) if seeds > 1 else 0.0) for name, c in columns.items()}
