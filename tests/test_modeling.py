@@ -25,7 +25,8 @@ from transformers import (
 
 import modeling_muscall
 from configuration_muscall import MusCALLAudioConfig, MusCALLConfig
-from modeling_muscall import MusCALLAttentionPool, MusCALLAudioModel, MusCALLModel, contrastive_loss
+from modeling_muscall import MusCALLAudioModel, MusCALLModel, contrastive_loss
+from modeling_muscall_resnet import MusCALLAttentionPool
 from processing_muscall import MusCALLFeatureExtractor, MusCALLProcessor
 
 
