@@ -22,14 +22,14 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import send_to_device, set_seed
 from datasets import Dataset
+from safetensors.torch import load_model
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 from transformers import get_cosine_schedule_with_warmup
-from transformers.utils import logging
 
 from corpus.build import build_corpus
-from modeling_muscall import MAX_LOGIT_SCALE, MusCALLModel, find_weight_problems
+from modeling_muscall import MAX_LOGIT_SCALE, MusCALLModel
 from muscall.evaluation.embedding import embed_corpus
 from muscall.evaluation.retrieval import chance_metrics, retrieval_metrics
 from muscall.training.arguments import (
@@ -60,7 +60,6 @@ from processing_muscall import MusCALLProcessor
 
 
 NUM_RESAMPLES = 1000  # of the test split, for the intervals on the card
-logger = logging.get_logger("train")
 
 
 @dataclass
@@ -355,12 +354,10 @@ def describe_metrics(metrics: dict[str, float], chance: dict[str, float]) -> str
 
 
 def load_best(run: Run) -> None:
-    """Load the best model from the output folder, and warn of weights that were never trained or have collapsed."""
-    best = MusCALLModel.from_pretrained(run.output_dir)
-    if run.accelerator.is_main_process:
-        for problem in find_weight_problems(best):
-            logger.warning(f"The model in {run.output_dir} does not look usable: {problem}")
-    run.model.load_state_dict(best.state_dict())
+    """Load the weights of the best model from the output folder."""
+    # Not by `from_pretrained`, which warns of weights that look unusable: `write_results` loads the folder as a user
+    # does, and so warns before anything is published.
+    load_model(run.model, run.output_dir / "model.safetensors")
 
 
 def save(run: Run) -> None:

@@ -24,6 +24,7 @@ from transformers import AutoTokenizer
 import train
 from configuration_muscall import MusCALLMusicnnConfig
 from modeling_muscall import MusCALLModel
+from muscall.training import tracking
 from muscall.training.checkpointing import list_checkpoints, load_last_weights
 from processing_muscall import MusCALLFeatureExtractor, MusCALLProcessor
 
@@ -183,7 +184,7 @@ def test_unreadable_files(run_main, corpus, recipe, tmp_path, caplog):
     (broken / "train" / "3.flac").write_bytes(b"fLaC and nothing else")
     (broken / "train" / "5.flac").unlink()
     args = arguments(recipe, broken, tmp_path / "run", "--num_epochs", 2, "--num_workers", 0)
-    train.logger.propagate = True  # transformers' loggers do not, and caplog listens at the root
+    tracking.logger.propagate = True  # transformers' loggers do not, and caplog listens at the root
     with pytest.raises(ValueError, match="2 of 48 training tracks are unreadable .*max_unreadable_fraction=0.03"):
         run_main([*args, "--max_unreadable_fraction", "0.03"])
     assert {"train/3.flac", "train/5.flac"} == set(re.findall(r"train/\d+\.flac", caplog.text))

@@ -5,7 +5,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from modeling_muscall_tower import MusCALLAudioTower
+from modeling_muscall import MusCALLAudioTower
 
 
 BATCH_NORMS = nn.BatchNorm1d | nn.BatchNorm2d | nn.SyncBatchNorm

@@ -14,8 +14,7 @@ from torch.utils.data import DataLoader
 from transformers import AutoProcessor, AutoTokenizer, CLIPTokenizer, PreTrainedConfig
 
 from configuration_muscall import MusCALLConfig
-from modeling_muscall import AUDIO_MODELS, MusCALLModel
-from modeling_muscall_tower import MusCALLAudioTower
+from modeling_muscall import AUDIO_MODELS, MusCALLAudioTower, MusCALLModel
 from muscall.captions import CaptionEmbeddings
 from muscall.checkpoint import with_code
 from muscall.data.sources import load_corpus, mix_corpora

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from modeling_muscall_tower import MusCALLAudioTower
+from modeling_muscall import MusCALLAudioTower
 from muscall.cache import CACHE, replace_file
 
 
