@@ -7,9 +7,11 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
+from small_models import build_musicnn, build_musicnn_model
 from tiny_objective import gradients_of, make_batch, make_objective
 
 from muscall.training.gradient_cache import backward
+from muscall.training.objectives import ContrastiveTask, Objective
 
 
 @pytest.fixture
@@ -94,3 +96,14 @@ def test_a_frozen_tower_is_evaluated_behind_its_cache_and_saved_once():
     assert torch.equal(first, again) and sizes == [1] * len(windows)
     assert list(objective.state_dict()) == names
     assert objective.audio_tower.tower is objective.model.audio_model
+
+
+def test_a_constant_input_norm_does_not_learn():
+    model = build_musicnn_model()
+    model.audio_model = build_musicnn()
+    objective = Objective(model, [ContrastiveTask(model)])
+    input_norms = {name for name, _ in model.named_parameters() if "input_norm" in name}
+    for batch_norm in (True, False):
+        objective.freeze(set(), batch_norm)
+        still = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
+        assert still == (input_norms if batch_norm else set())
