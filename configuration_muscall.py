@@ -2,6 +2,7 @@
 """MusCALL model configuration: an audio tower over log-mel windows and any text encoder that `AutoConfig` knows."""
 
 import math
+from typing import Any
 
 from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
@@ -24,11 +25,39 @@ DEFAULT_TEXT_CONFIG = {
 }
 
 
+class MusCALLTowerConfig(PreTrainedConfig):
+    """
+    The base of the configurations of audio towers, which have the fields `sampling_rate`, `window_seconds`, `n_fft`,
+    `hop_length`, `num_mel_bins`, `f_min`, `f_max` and a `hidden_size`.
+    """
+
+    base_config_key = "audio_config"
+
+    def __post_init__(self, **kwargs: Any):
+        super().__post_init__(**kwargs)
+        self.validate_architecture()  # here too, so that construction raises a plain `ValueError`
+
+    @property
+    def window_samples(self) -> int:
+        """Length of one window in samples."""
+        return round(self.window_seconds * self.sampling_rate)
+
+    @property
+    def window_frames(self) -> int:
+        """Spectrogram frames of one window."""
+        return self.window_samples // self.hop_length + 1
+
+    def _check_spectrogram(self):
+        _check(0 <= self.f_min < self.f_max, self, "f_min", f"between 0 and f_max ({self.f_max} Hz), exclusive")
+        _check(math.isfinite(self.f_max), self, "f_max", "a finite frequency in Hz")
+        _check(self.hop_length <= self.n_fft, self, "hop_length", f"at most n_fft ({self.n_fft} samples)")
+
+
 @strict
-class MusCALLAudioConfig(PreTrainedConfig):
+class MusCALLAudioConfig(MusCALLTowerConfig):
     r"""
-    Configuration of the audio tower: waveform -> log-mel -> ModifiedResNet -> pooling. The defaults are those of the
-    paper's released configuration, except for `f_max`, which that file sets to 11025 Hz, above Nyquist.
+    Configuration of the paper's audio tower: waveform -> log-mel -> ModifiedResNet -> pooling. The defaults are those
+    of the paper's released configuration, except for `f_max`, which that file sets to 11025 Hz, above Nyquist.
 
     Args:
         sampling_rate (`int`, *optional*, defaults to 16000):
@@ -72,7 +101,6 @@ class MusCALLAudioConfig(PreTrainedConfig):
     ```"""
 
     model_type = "muscall_audio_model"
-    base_config_key = "audio_config"
 
     sampling_rate: int = 16000
     window_seconds: float | int = 20
@@ -88,20 +116,10 @@ class MusCALLAudioConfig(PreTrainedConfig):
     num_attention_heads: int = 8
     pooling: str = "attention"
 
-    def __post_init__(self, **kwargs):
-        super().__post_init__(**kwargs)
-        self.validate_architecture()  # here too, so that construction raises a plain `ValueError`
-
-    @property
-    def window_samples(self) -> int:
-        """Length of one window in samples."""
-        return round(self.window_seconds * self.sampling_rate)
-
     @property
     def grid_size(self) -> tuple[int, int]:
         """Cells (mel, time) that the trunk yields for one window: five halvings, the first of which rounds up."""
-        frames = self.window_samples // self.hop_length + 1
-        return (self.num_mel_bins + 1) // 2 // 16, (frames + 1) // 2 // 16
+        return (self.num_mel_bins + 1) // 2 // 16, (self.window_frames + 1) // 2 // 16
 
     @property
     def trunk_channels(self) -> int:
@@ -109,15 +127,13 @@ class MusCALLAudioConfig(PreTrainedConfig):
         return 32 * self.stem_width
 
     def validate_architecture(self):
-        """Checks every value against its range; also part of the `@strict` validation before saving."""
+        """Check every value against its range; also part of the `@strict` validation before saving."""
         for name in ("sampling_rate", "window_seconds", "n_fft", "hop_length", "num_mel_bins", "top_db"):
             _check(math.isfinite(getattr(self, name)) and getattr(self, name) > 0, self, name, "a number above 0")
         for name in ("hidden_size", "num_attention_heads"):
             _check(getattr(self, name) > 0, self, name, "an integer above 0")
         _check(self.stem_width > 0 and self.stem_width % 2 == 0, self, "stem_width", "an even integer above 0")
-        _check(0 <= self.f_min < self.f_max, self, "f_min", f"between 0 and f_max ({self.f_max} Hz), exclusive")
-        _check(math.isfinite(self.f_max), self, "f_max", "a finite frequency in Hz")
-        _check(self.hop_length <= self.n_fft, self, "hop_length", f"at most n_fft ({self.n_fft} samples)")
+        self._check_spectrogram()
         _check(
             len(self.depths) == 4 and all(depth > 0 for depth in self.depths), self, "depths", "four integers above 0"
         )
@@ -136,7 +152,7 @@ class MusCALLAudioConfig(PreTrainedConfig):
 
 
 @strict
-class MusCALLMusicnnConfig(PreTrainedConfig):
+class MusCALLMusicnnConfig(MusCALLTowerConfig):
     r"""
     Configuration of an audio tower of one or more musicnn networks (https://huggingface.co/papers/1909.06654) over one
     log-mel spectrogram. The defaults are those of the two pretrained taggers of the package `musicnn`.
@@ -180,7 +196,6 @@ class MusCALLMusicnnConfig(PreTrainedConfig):
     ```"""
 
     model_type = "muscall_musicnn_model"
-    base_config_key = "audio_config"
 
     sampling_rate: int = 16000
     window_seconds: float | int = 20
@@ -195,20 +210,6 @@ class MusCALLMusicnnConfig(PreTrainedConfig):
     num_middle_filters: int = 64
     feature_size: int = 200
 
-    def __post_init__(self, **kwargs):
-        super().__post_init__(**kwargs)
-        self.validate_architecture()  # here too, so that construction raises a plain `ValueError`
-
-    @property
-    def window_samples(self) -> int:
-        """Length of one window in samples."""
-        return round(self.window_seconds * self.sampling_rate)
-
-    @property
-    def window_frames(self) -> int:
-        """Spectrogram frames of one window."""
-        return self.window_samples // self.hop_length + 1
-
     @property
     def patch_starts(self) -> list[int]:
         """Where the patches that cover one window start, in frames; the last one ends with it."""
@@ -221,15 +222,13 @@ class MusCALLMusicnnConfig(PreTrainedConfig):
         return self.num_networks * self.feature_size
 
     def validate_architecture(self):
-        """Checks every value against its range; also part of the `@strict` validation before saving."""
+        """Check every value against its range; also part of the `@strict` validation before saving."""
         for name in ("sampling_rate", "n_fft", "hop_length", "patch_frames", "num_networks"):
             _check(getattr(self, name) > 0, self, name, "an integer above 0")
         for name in ("num_filters", "num_middle_filters", "feature_size"):
             _check(getattr(self, name) > 0, self, name, "an integer above 0")
         _check(math.isfinite(self.window_seconds), self, "window_seconds", "a finite number of seconds")
-        _check(0 <= self.f_min < self.f_max, self, "f_min", f"between 0 and f_max ({self.f_max} Hz), exclusive")
-        _check(math.isfinite(self.f_max), self, "f_max", "a finite frequency in Hz")
-        _check(self.hop_length <= self.n_fft, self, "hop_length", f"at most n_fft ({self.n_fft} samples)")
+        self._check_spectrogram()
         _check(self.num_mel_bins >= 3, self, "num_mel_bins", "at least 3: filters span 0.4 and 0.7 of the bands")
         _check(
             self.window_frames >= self.patch_frames,
@@ -292,16 +291,16 @@ class MusCALLConfig(PreTrainedConfig):
     logit_scale_init_value: float | int = math.log(1 / 0.07)
     initializer_range: float | int = 0.02
 
-    def __post_init__(self, **kwargs):
+    def __post_init__(self, **kwargs: Any):
         if isinstance(self.text_config, dict) and "model_type" not in self.text_config:
             self.text_config = {**DEFAULT_TEXT_CONFIG, **self.text_config}
         if isinstance(self.audio_config, dict):
-            self.audio_config = _audio_config(self.audio_config)
+            self.audio_config = _make_audio_config(self.audio_config)
         super().__post_init__(**kwargs)
         self.validate_architecture()  # here too, so that construction raises a plain `ValueError`
 
     def validate_architecture(self):
-        """Checks every value against its range; also part of the `@strict` validation before saving."""
+        """Check every value against its range; also part of the `@strict` validation before saving."""
         _check(self.text_pooling in ("eos", "cls", "mean"), self, "text_pooling", "'eos', 'cls' or 'mean'")
         _check(
             self.text_pooling != "eos" or self.text_config.eos_token_id in range(self.text_config.vocab_size),
@@ -325,19 +324,25 @@ class MusCALLConfig(PreTrainedConfig):
         _check(self.initializer_range > 0, self, "initializer_range", "above 0")
 
 
-def _audio_config(values: dict) -> MusCALLAudioConfig | MusCALLMusicnnConfig:
-    classes = {config_class.model_type: config_class for config_class in (MusCALLAudioConfig, MusCALLMusicnnConfig)}
+AUDIO_CONFIGS: dict[str, type[MusCALLTowerConfig]] = {
+    config.model_type: config for config in (MusCALLAudioConfig, MusCALLMusicnnConfig)
+}
+
+
+def _make_audio_config(values: dict[str, Any]) -> MusCALLTowerConfig:
     model_type = values.get("model_type", MusCALLAudioConfig.model_type)
-    if model_type not in classes:
-        raise ValueError(f"MusCALLConfig: `audio_config` must be of type {' or '.join(classes)}, got {model_type!r}.")
-    return classes[model_type](**{name: value for name, value in values.items() if name != "model_type"})
+    if model_type not in AUDIO_CONFIGS:
+        raise ValueError(
+            f"MusCALLConfig: `audio_config` must be of type {' or '.join(AUDIO_CONFIGS)}, got {model_type!r}."
+        )
+    return AUDIO_CONFIGS[model_type](**{name: value for name, value in values.items() if name != "model_type"})
 
 
-def _check(condition, config, name, expected):
+def _check(condition: bool, config: PreTrainedConfig, name: str, expected: str):
     if not condition:
         raise ValueError(f"{type(config).__name__}: `{name}` must be {expected}, got {getattr(config, name)!r}.")
 
 
 MusCALLConfig.register_for_auto_class()
 
-__all__ = ["MusCALLAudioConfig", "MusCALLConfig", "MusCALLMusicnnConfig"]
+__all__ = ["AUDIO_CONFIGS", "MusCALLAudioConfig", "MusCALLConfig", "MusCALLMusicnnConfig", "MusCALLTowerConfig"]

@@ -1,6 +1,7 @@
-"""Audio clips per second, waveform to embedding: MusCALL against transformers' CLAP.
+# Copyright 2026 The MusCALL repository authors. Licensed under the Apache License, Version 2.0.
+"""Measure audio clips per second, waveform to embedding: MusCALL against transformers' CLAP.
 
-    python benchmarks/audio_features.py
+    python -m benchmarks.audio_features
 
 Random weights and default configurations on both sides; each model's own feature extractor is part of its time, and
 each gets clips of the length it was made for: 20 s at 16 kHz and 10 s at 48 kHz.

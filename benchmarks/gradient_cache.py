@@ -1,7 +1,7 @@
 # Copyright 2026 The MusCALL repository authors. Licensed under the Apache License, Version 2.0.
 """Peak memory and speed of a training step of the default model, with and without gradient caching.
 
-    python benchmarks/gradient_cache.py
+    python -m benchmarks.gradient_cache
 
 Each row is a process of its own. The windows of the whole batch are in memory in any case: 1.22 MiB for 20 s.
 """
@@ -10,25 +10,23 @@ import argparse
 import multiprocessing
 import resource
 import time
-from pathlib import Path
 
 import torch
 from accelerate import Accelerator
 
 from configuration_muscall import MusCALLConfig
 from modeling_muscall import MusCALLModel
-from muscall.training.objectives import ContrastiveObjective, backward
-
-
-ROOT = Path(__file__).parents[1]
+from muscall.training.gradient_cache import backward
+from muscall.training.objectives import ContrastiveTask, Objective
 
 
 def measure(batch_size: int, chunk_size: int | None, mixed_precision: str) -> tuple[float, float]:
-    """Peak memory in GiB and pairs/s of the second of two steps; on a CPU the memory is that of the process."""
+    """Return the peak memory in GiB and pairs/s of the second of two steps; on a CPU the memory of the process."""
     torch.manual_seed(0)
     accelerator = Accelerator(mixed_precision=mixed_precision)
     device = accelerator.device
-    objective = accelerator.prepare(ContrastiveObjective(MusCALLModel(MusCALLConfig())).train())
+    model = MusCALLModel(MusCALLConfig())
+    objective = accelerator.prepare(Objective(model, [ContrastiveTask(model)]).train())
     ids = torch.arange(batch_size, device=device)
     tokens = torch.randint(1000, 40000, (batch_size, 16), device=device)
     inputs = {"input_values": torch.randn(batch_size, 320000, device=device).mul_(0.1), "input_ids": tokens}
@@ -43,7 +41,7 @@ def measure(batch_size: int, chunk_size: int | None, mixed_precision: str) -> tu
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, rate
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batch_sizes", type=int, nargs="+", default=[64, 256, 1024])
     parser.add_argument("--chunk_sizes", type=int, nargs="+", default=[16])

@@ -2,13 +2,12 @@
 """Pitch shifting a batch: ours against torch-audiomentations, each waveform by an interval of its own.
 
 pip install torch-audiomentations
-python benchmarks/pitch_shift.py
+python -m benchmarks.pitch_shift
 """
 
 import argparse
 import statistics
 import time
-from pathlib import Path
 
 import torch
 from torch_audiomentations import PitchShift
@@ -16,10 +15,7 @@ from torch_audiomentations import PitchShift
 from muscall.training.augmentation import pitch_shift
 
 
-ROOT = Path(__file__).parents[1]
-
-
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batch_size", type=int, default=16)
     parser.add_argument("--seconds", type=float, default=20)
@@ -32,7 +28,7 @@ def main():
     waveforms = torch.randn(args.batch_size, round(args.seconds * rate), device=device) / 10
     theirs = PitchShift(-4, 4, p=1.0, sample_rate=rate, mode="per_example", output_type="tensor").to(device)
     sides = {
-        "this": lambda: pitch_shift(waveforms, torch.empty(len(waveforms), device=device).uniform_(-4, 4)),
+        "ours": lambda: pitch_shift(waveforms, torch.empty(len(waveforms), device=device).uniform_(-4, 4)),
         "torch-audiomentations": lambda: theirs(waveforms[:, None]),
     }
     times = {side: [] for side in sides}

@@ -15,15 +15,21 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from transformers import AutoModel, AutoProcessor
 
+from modeling_muscall import mean_cosine
+
 
 GOLDEN = "golden.safetensors"
 SENTENCES = ["calm solo piano at night", "a fast samba with brass and percussion", "loud distorted guitars", "strings"]
 RATE = 8000  # Hz; not the model's, so that resampling is checked too
 TOLERANCE = 1e-4  # of float32 on another machine
 COLLAPSED = 0.99  # mean cosine of unlike sentences
+# What a model needs of a repository on the Hub: configuration, weights, processor, tokenizer, code and golden outputs,
+# none of which lie in its folders.
+MODEL_FILES = ["*.json", "*.model", "*.py", "*.safetensors", "*.txt", "pytorch_model*.bin"]
 
 
 def hash_file(path: str | Path) -> str:
+    """Return the SHA-256 of a file in hexadecimal digits."""
     digest = hashlib.sha256()
     with open(path, "rb") as file:
         while block := file.read(2**20):
@@ -32,14 +38,19 @@ def hash_file(path: str | Path) -> str:
 
 
 def hash_folder(folder: Path) -> str:
-    """Of the names and contents of all files in it."""
+    """Hash the names and contents of all files in a folder."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     names = (f"{path.relative_to(folder).as_posix()} {hash_file(path)}" for path in files)
     return hashlib.sha256("\n".join(names).encode()).hexdigest()
 
 
 def hash_weights(folder: Path) -> str:
-    """Of a checkpoint's weights: that of `model.safetensors`, or of the names and hashes of all shards."""
+    """
+    Hash the weights of a checkpoint: the content of `model.safetensors`, or the names and hashes of all shards.
+
+    Raises:
+        `ValueError`: if there are none.
+    """
     files = sorted(folder.glob("model*.safetensors")) or sorted(folder.glob("pytorch_model*.bin"))
     if not files:
         raise ValueError(f"{folder} holds no weights: expected model*.safetensors or pytorch_model*.bin")
@@ -49,18 +60,23 @@ def hash_weights(folder: Path) -> str:
 
 
 def resolve(model_name_or_path: str) -> Path:
-    """The folder of a checkpoint: itself, or the snapshot of a Hub repository."""
+    """
+    Return the folder of a checkpoint: the one given, or a snapshot of what a model needs of a Hub repository.
+
+    Raises:
+        `ValueError`: if the name is neither that of a folder nor that of a repository.
+    """
     if Path(model_name_or_path).is_dir():
         return Path(model_name_or_path)
     if Path(model_name_or_path).exists() or not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", model_name_or_path):
         raise ValueError(f"{model_name_or_path}: expected the folder of a checkpoint, or the id of one on the Hub")
-    return Path(snapshot_download(model_name_or_path))
+    return Path(snapshot_download(model_name_or_path, allow_patterns=MODEL_FILES, ignore_patterns=["*/*"]))
 
 
 def with_code(folder: str | Path) -> dict[str, str]:
     """
-    What `from_pretrained` of the auto classes needs to find a checkpoint and its code: a folder with weights but no
-    code, like `fast` in this repository, is a subfolder of the one that has the code.
+    Return the arguments by which `from_pretrained` of the auto classes finds a checkpoint and its code. A folder with
+    weights but no code, like `fast` in this repository, is a subfolder of the one that has the code.
     """
     folder = Path(folder)
     code = "modeling_muscall.py"
@@ -74,7 +90,7 @@ def with_code(folder: str | Path) -> dict[str, str]:
 
 
 def make_audio(seconds: float) -> bytes:
-    """A FLAC file of a falling scale over a beat, 8 bits a sample."""
+    """Return a FLAC file of a falling scale over a beat, 8 bits a sample."""
     time = np.arange(round(seconds * RATE)) / RATE
     step = np.floor(2 * time) % 12
     tone = sum(np.sin(2 * np.pi * overtone * 880 * 2 ** (-step / 12) * time) / overtone for overtone in (1, 2, 3))
@@ -86,7 +102,7 @@ def make_audio(seconds: float) -> bytes:
 
 @torch.no_grad()
 def embed(folder: Path, audio: bytes, sentences: list[str]) -> dict[str, torch.Tensor]:
-    """As a user loads and calls the checkpoint, with the code that is in its folder."""
+    """Embed as a user does who loads the checkpoint with the code that is in its folder."""
     model = AutoModel.from_pretrained(**with_code(folder), trust_remote_code=True, dtype=torch.float32)
     processor = AutoProcessor.from_pretrained(**with_code(folder), trust_remote_code=True)
     outputs = model(**processor(text=sentences, audio=audio, return_tensors="pt"))
@@ -94,7 +110,7 @@ def embed(folder: Path, audio: bytes, sentences: list[str]) -> dict[str, torch.T
 
 
 def write_golden(folder: Path):
-    """Embeds the golden inputs, one track of one window and a quarter and four sentences, and writes both."""
+    """Embed the golden inputs, one track of one window and a quarter and four sentences, and write all of them."""
     processor = AutoProcessor.from_pretrained(**with_code(folder), trust_remote_code=True)
     audio = make_audio(1.25 * processor.feature_extractor.window_seconds)
     tensors = embed(folder, audio, SENTENCES) | {"audio": torch.frombuffer(bytearray(audio), dtype=torch.uint8)}
@@ -103,6 +119,8 @@ def write_golden(folder: Path):
 
 def check_golden(folder: Path) -> dict[str, float]:
     """
+    Compare a checkpoint with its golden outputs.
+
     Returns:
         `dict[str, float]`: the largest difference of each kind of embedding.
 
@@ -122,8 +140,6 @@ def check_golden(folder: Path) -> dict[str, float]:
                 f"{folder} does not give its golden {name}: they differ by {difference:.1e}, expected at most "
                 f"{TOLERANCE:.0e}. Weights, code, processor or tokenizer are not those it was published with"
             )
-    cosines = embeds["text_embeds"] @ embeds["text_embeds"].t()
-    mean = ((cosines.sum() - len(cosines)) / (len(cosines) * (len(cosines) - 1))).item()
-    if mean > COLLAPSED:
+    if (mean := mean_cosine(embeds["text_embeds"])) > COLLAPSED:
         raise ValueError(f"{folder} gives unlike sentences nearly the same embedding, mean cosine {mean:.3f}")
     return differences

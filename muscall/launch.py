@@ -1,18 +1,23 @@
 # Copyright 2026 The MusCALL repository authors. Licensed under the Apache License, Version 2.0.
-"""What train.py and eval.py do first."""
+"""The accelerator of train.py and eval.py."""
 
 import os
+from typing import Any
 
 import torch
 from accelerate import Accelerator
 
 
-def start_accelerator(**kwargs) -> Accelerator:
+def start_accelerator(**kwargs: Any) -> Accelerator:
     """
-    An `Accelerator` with `kwargs` that finds its peers also without a GPU, and uses all cores.
+    Return an `Accelerator` whose processes find each other without a GPU too, and that uses all cores.
+
+    Args:
+        kwargs:
+            Those of `Accelerator`.
 
     Raises:
-        `ValueError`: if the launcher started more processes than find each other.
+        `ValueError`: if the launcher started processes that do not find each other.
     """
     # Without cpu=True several processes without a GPU would not know of each other.
     accelerator = Accelerator(cpu=not torch.accelerator.is_available(), **kwargs)

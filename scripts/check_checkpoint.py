@@ -1,6 +1,6 @@
 # Copyright 2026 The MusCALL repository authors. Licensed under the Apache License, Version 2.0.
 """
-Compares a checkpoint, code, tokenizer and all, with the golden outputs that were put beside its weights.
+Compare a checkpoint, with its code and tokenizer, with the golden outputs that lie beside its weights.
 
     python -m scripts.check_checkpoint runs/default        # a folder or a Hub id
 """
@@ -10,7 +10,7 @@ import sys
 from muscall.checkpoint import check_golden, resolve
 
 
-if __name__ == "__main__":
+def main():
     if len(sys.argv) != 2:
         sys.exit("usage: python -m scripts.check_checkpoint FOLDER_OR_HUB_ID")
     try:
@@ -18,3 +18,7 @@ if __name__ == "__main__":
     except ValueError as error:
         sys.exit(f"error: {error}")
     print(", ".join(f"{name} as published to {value:.0e}" for name, value in differences.items()))
+
+
+if __name__ == "__main__":
+    main()

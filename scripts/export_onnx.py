@@ -1,11 +1,11 @@
 # Copyright 2026 The MusCALL repository authors. Licensed under the Apache License, Version 2.0.
 """
-A checkpoint as ONNX graphs, for programs without PyTorch: waveform to embedding, tokens to embedding.
+Export a checkpoint as ONNX graphs, for programs without PyTorch: waveform to embedding, tokens to embedding.
 
-    python export_onnx.py runs/default runs/onnx
+    python -m scripts.export_onnx runs/default runs/onnx
 
 writes `audio_model.onnx`, `text_model.onnx`, the latter also in 8 bits, and what a caller needs beside them:
-`tokenizer.json`, `tokenizer_config.json` and `processor_config.json`. onnx_example.py uses them.
+`tokenizer.json`, `tokenizer_config.json` and `processor_config.json`. scripts/onnx_example.py uses them.
 """
 
 import json
@@ -37,7 +37,7 @@ class AudioGraph(nn.Module):
         super().__init__()
         self.audio_model, self.audio_projection = model.audio_model, model.audio_projection
 
-    def forward(self, input_values, window_weights):
+    def forward(self, input_values: torch.Tensor, window_weights: torch.Tensor) -> torch.Tensor:
         pooled = self.audio_model(input_values.flatten(0, 1)).pooler_output
         window_embeds = F.normalize(self.audio_projection(pooled), dim=-1).unflatten(0, window_weights.shape)
         return F.normalize((window_embeds * window_weights[..., None]).sum(1), dim=-1)
@@ -50,17 +50,17 @@ class TextGraph(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, input_ids, attention_mask):
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         return self.model.get_text_features(input_ids, attention_mask).pooler_output
 
 
-def export(model: MusCALLModel, folder: Path, max_tokens: int):
+def export_graphs(model: MusCALLModel, folder: Path, max_tokens: int):
     """
-    Writes the graphs of both towers, and the text tower's with 8-bit weights.
+    Write the graphs of both towers, and that of the text tower also with 8-bit weights.
 
     Args:
         model (`MusCALLModel`): In float32.
-        folder (`Path`): Where to.
+        folder (`Path`): Where the graphs go.
         max_tokens (`int`): The longest sentence.
     """
     batch, windows = torch.export.Dim("batch"), torch.export.Dim("windows")
@@ -68,32 +68,20 @@ def export(model: MusCALLModel, folder: Path, max_tokens: int):
     # The sizes of an example differ from 1 and from each other: equal ones would be taken for the same.
     input_values = torch.randn(2, 3, model.config.audio_config.window_samples)
     input_ids = torch.randint(1, 9, (2, 7))
-    graphs = {
-        "audio_model": (
-            AudioGraph(model),
-            {"input_values": input_values, "window_weights": torch.ones(2, 3)},
-            {"input_values": {0: batch, 1: windows}, "window_weights": {0: batch, 1: windows}},
-            "audio_embeds",
-        ),
-        "text_model": (
-            TextGraph(model),
-            {"input_ids": input_ids, "attention_mask": torch.ones_like(input_ids)},
-            {"input_ids": {0: batch, 1: tokens}, "attention_mask": {0: batch, 1: tokens}},
-            "text_embeds",
-        ),
-    }
-    for name, (graph, inputs, dynamic_shapes, output) in graphs.items():
-        program = torch.onnx.export(
-            graph,
-            kwargs=inputs,
-            input_names=list(inputs),
-            output_names=[output],
-            dynamic_shapes=dynamic_shapes,
-            opset_version=OPSET,
-            dynamo=True,
-            verbose=False,
-        )
-        program.save(folder / f"{name}.onnx")
+    _export_graph(
+        AudioGraph(model),
+        {"input_values": input_values, "window_weights": torch.ones(2, 3)},
+        {"input_values": {0: batch, 1: windows}, "window_weights": {0: batch, 1: windows}},
+        output="audio_embeds",
+        path=folder / "audio_model.onnx",
+    )
+    _export_graph(
+        TextGraph(model),
+        {"input_ids": input_ids, "attention_mask": torch.ones_like(input_ids)},
+        {"input_ids": {0: batch, 1: tokens}, "attention_mask": {0: batch, 1: tokens}},
+        output="text_embeds",
+        path=folder / "text_model.onnx",
+    )
     # One scale for each column of a matrix: a pretrained encoder has a few large columns that one scale for all ruins.
     # In 7 bits: sums of products of 8 overflow on processors without VNNI.
     small = folder / "text_model_int8.onnx"
@@ -102,34 +90,66 @@ def export(model: MusCALLModel, folder: Path, max_tokens: int):
     )
 
 
-def main(source: str, target: str):
-    disable_progress_bar()
-    folder, out = resolve(source), Path(target)
-    if missing := [name for name in ("config.json", *COPIED) if not (folder / name).exists()]:
-        raise ValueError(f"{folder} is no MusCALL checkpoint: it lacks {', '.join(missing)}")
-    if (kind := json.loads((folder / "config.json").read_text()).get("model_type")) != MusCALLConfig.model_type:
-        raise ValueError(f"{folder} is no MusCALL checkpoint: expected the model_type 'muscall', got {kind!r}")
+def _export_graph(graph: nn.Module, inputs: dict, dynamic_shapes: dict, output: str, path: Path):
+    program = torch.onnx.export(
+        graph,
+        kwargs=inputs,
+        input_names=list(inputs),
+        output_names=[output],
+        dynamic_shapes=dynamic_shapes,
+        opset_version=OPSET,
+        dynamo=True,
+        verbose=False,
+    )
+    program.save(path)
+
+
+def export_onnx(checkpoint: str | Path, folder: str | Path) -> list[Path]:
+    """
+    Export a checkpoint: its graphs, processor settings and tokenizer.
+
+    Args:
+        checkpoint (`str` or `Path`): The folder or Hub id of a checkpoint.
+        folder (`str` or `Path`): Where the files go; it is made if it does not exist.
+
+    Returns:
+        `list[Path]`: The graphs.
+
+    Raises:
+        `ValueError`: if there is no MusCALL checkpoint.
+    """
+    source, target = resolve(str(checkpoint)), Path(folder)
+    if missing := [name for name in ("config.json", *COPIED) if not (source / name).exists()]:
+        raise ValueError(f"{source} is no MusCALL checkpoint: it lacks {', '.join(missing)}")
+    if (kind := json.loads((source / "config.json").read_text()).get("model_type")) != MusCALLConfig.model_type:
+        raise ValueError(f"{source} is no MusCALL checkpoint: expected the model_type 'muscall', got {kind!r}")
     # Eager attention: the exporter cannot decompose T5's with PyTorch's own.
-    model = MusCALLModel.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
-    out.mkdir(parents=True, exist_ok=True)
-    max_tokens = json.loads((folder / "tokenizer_config.json").read_text())["model_max_length"]
-    with warnings.catch_warnings():  # the exporter's about itself
+    model = MusCALLModel.from_pretrained(source, dtype=torch.float32, attn_implementation="eager")
+    target.mkdir(parents=True, exist_ok=True)
+    max_tokens = json.loads((source / "tokenizer_config.json").read_text())["model_max_length"]
+    with warnings.catch_warnings():  # the exporter warns and logs about itself
         warnings.simplefilter("ignore")
         logging.disable(logging.WARNING)
         try:
-            export(model, out, max_tokens)
+            export_graphs(model, target, max_tokens)
         finally:
             logging.disable(logging.NOTSET)
     for name in COPIED:
-        shutil.copy(folder / name, out)
-    for path in sorted(out.glob("*.onnx")):
+        shutil.copy(source / name, target)
+    return sorted(target.glob("*.onnx"))
+
+
+def main():
+    if len(sys.argv) != 3:
+        sys.exit("usage: python -m scripts.export_onnx CHECKPOINT FOLDER")
+    disable_progress_bar()
+    try:
+        paths = export_onnx(*sys.argv[1:])
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
+    for path in paths:
         print(f"{path}  {path.stat().st_size / 2**20:.1f} MiB")
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 3:
-        sys.exit("usage: python export_onnx.py CHECKPOINT FOLDER")
-    try:
-        main(*sys.argv[1:])
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
+    main()

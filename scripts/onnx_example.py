@@ -1,5 +1,9 @@
 # Copyright 2026 The MusCALL repository authors. Licensed under the Apache License, Version 2.0.
-"""Music and sentences without PyTorch: python onnx_example.py runs/onnx song.mp3 "calm piano" "fast samba"."""
+"""
+Compare music with sentences without PyTorch:
+
+    python -m scripts.onnx_example runs/onnx song.mp3 "calm piano" "fast samba"
+"""
 
 import json
 import sys
@@ -18,7 +22,7 @@ rate, size = settings["sampling_rate"], round(settings["window_seconds"] * setti
 samples, source_rate = soundfile.read(track, dtype="float32", always_2d=True)
 samples = soxr.resample(samples.mean(1), source_rate, rate)
 starts = np.minimum(np.arange(0, max(1, len(samples)), size), max(0, len(samples) - size))  # the last ends with it
-weights = np.diff(starts + size, prepend=0).astype(np.float32)  # seconds, or samples, that each window adds
+weights = np.diff(starts + size, prepend=0).astype(np.float32)  # samples that each window adds to those before
 windows = np.stack([np.pad(part, (0, size - len(part))) for part in (samples[s : s + size] for s in starts)])
 audio_model = onnxruntime.InferenceSession(f"{folder}/audio_model.onnx")
 audio_embeds = audio_model.run(None, {"input_values": windows[None], "window_weights": weights[None]})[0]

@@ -3,6 +3,7 @@
 
 import json
 import os
+import signal
 import tempfile
 
 import numpy as np
@@ -47,3 +48,29 @@ def corpus(tmp_path_factory):
             rows.append(json.dumps({"file_name": f"{number}.flac", "caption": caption}) + "\n")
         (folder / split / "metadata.jsonl").write_text("".join(rows))
     return folder
+
+
+@pytest.fixture(scope="session")
+def finished(corpus, recipe, tmp_path_factory):
+    """The folder of a whole run of train.py."""
+    from train_runs import ACCELERATE, arguments, finish, start
+
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    output = finish(start(arguments(recipe, corpus, folder), ACCELERATE))
+    assert "12 epochs of 6 steps of 8 pairs, from step 0" in output
+    return folder
+
+
+@pytest.fixture
+def run_main(monkeypatch):
+    """`train.main` in this process, for runs that end before they train long."""
+    from accelerate.state import AcceleratorState
+
+    import train
+
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    yield train.main
+    AcceleratorState._reset_state(reset_partial_state=True)
+    for number, handler in handlers.items():
+        signal.signal(number, handler)

@@ -11,6 +11,9 @@ SIZES = {"train": 48, "validation": 36, "test": 48}
 PITCHES = {"low": 130, "deep": 200, "middle": 310, "bright": 480, "high": 740, "very high": 1150}  # hertz
 HARMONICS = {"pure": 1, "rich": 6}
 WORDINGS = ("a {} {} tone", "{} and {}", "the sound is {}, it is {} too")
+# Settings of a tiny musicnn tower; its windows have 63 frames.
+TEACHER = {"sampling_rate": RATE, "window_seconds": 2, "hop_length": 128, "n_fft": 256, "f_max": 2000}
+TEACHER |= {"patch_frames": 16, "num_filters": 2, "num_middle_filters": 4, "feature_size": 16}
 # Dropout, so that a resumed run must have the random state too.
 RECIPE = """
 model_config:

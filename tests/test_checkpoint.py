@@ -6,16 +6,14 @@ import re
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
-from helpers import save_model
+from helpers import ROOT, save_model
+from huggingface_hub.utils import filter_repo_objects
 from safetensors.torch import load_file, save_file
 
-from muscall.checkpoint import GOLDEN, check_golden, write_golden
-
-
-ROOT = Path(__file__).parents[1]
+from muscall import checkpoint
+from muscall.checkpoint import GOLDEN, check_golden, resolve, write_golden
 
 
 @pytest.fixture(scope="module")
@@ -78,3 +76,46 @@ def test_a_checkpoint_that_was_changed(published, tmp_path, change, message):
 @pytest.mark.parametrize("folder", [ROOT, ROOT / "fast"], ids=["root", "fast"])
 def test_the_released_weights(folder):
     check_golden(folder)
+
+
+@pytest.fixture
+def repositories(tmp_path, monkeypatch):
+    """A Hub of folders `owner/name`, from which `snapshot_download` copies what its patterns allow."""
+
+    def snapshot_download(repo_id, **patterns):
+        source, target = tmp_path / "hub" / repo_id, tmp_path / "cache" / repo_id
+        names = [path.relative_to(source).as_posix() for path in source.rglob("*") if path.is_file()]
+        for name in filter_repo_objects(names, **patterns):
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(source / name, target / name)
+        return str(target)
+
+    monkeypatch.setattr(checkpoint, "snapshot_download", snapshot_download)
+    return tmp_path / "hub"
+
+
+def test_of_a_hub_repository_a_model_is_downloaded_alone(repositories, published):
+    repository = shutil.copytree(published, repositories / "owner" / "name")
+    for name in ("README.md", "fast/model.safetensors", "corpus/captions.jsonl", "tests/helpers.py", "a.opus"):
+        (repository / name).parent.mkdir(exist_ok=True)
+        (repository / name).write_text("")
+    folder = resolve("owner/name")
+    assert {path.name for path in folder.iterdir()} == {path.name for path in published.iterdir()}
+    assert max(check_golden(folder).values()) < 1e-6
+
+
+def test_what_neither_is_a_folder_nor_an_id_is_refused(tmp_path):
+    for name in ("nothing", str(tmp_path / "nothing"), "a/b/c", "owner/na me"):
+        with pytest.raises(ValueError, match="expected the folder of a checkpoint, or the id of one on the Hub"):
+            resolve(name)
+
+
+def test_sentences_that_are_all_the_same_are_told(published, tmp_path):
+    folder = shutil.copytree(published, tmp_path / "collapsed")
+    state = load_file(folder / "model.safetensors")
+    state["text_model.final_layer_norm.weight"].zero_()
+    state["text_model.final_layer_norm.bias"].fill_(0.3)
+    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+    write_golden(folder)
+    with pytest.raises(ValueError, match="gives unlike sentences nearly the same embedding, mean cosine 1.000"):
+        check_golden(folder)

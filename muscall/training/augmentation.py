@@ -7,9 +7,21 @@ import torch
 from torch import nn
 
 
+# What `WaveformAugmentation` draws: the share of waveforms that each change meets, and its range.
+POLARITY_PROBABILITY = 0.5
+NOISE_PROBABILITY = 0.5
+SNR_RANGE = (5, 40)  # decibels (dB)
+SLOPE_RANGE = (-2, 2)  # brown to violet
+PITCH_PROBABILITY = 0.5
+MAX_SEMITONES = 4  # in either direction
+MAX_LEVEL_CHANGE = 12  # decibels (dB), in either direction
+NUM_BANDS = 6
+MAX_BAND_GAIN = 9  # decibels (dB), in either direction
+
+
 def coloured_noise(waveforms: torch.Tensor, snr: torch.Tensor, slope: torch.Tensor) -> torch.Tensor:
     """
-    Adds noise whose power falls or rises with frequency.
+    Add noise whose power falls or rises with frequency.
 
     Args:
         waveforms (`torch.FloatTensor` of shape `(batch_size, samples)`):
@@ -25,13 +37,13 @@ def coloured_noise(waveforms: torch.Tensor, snr: torch.Tensor, slope: torch.Tens
     amplitude[:, 0] = 0  # no constant offset
     spectrum = torch.fft.rfft(torch.randn_like(waveforms)) * amplitude
     noise = torch.fft.irfft(spectrum, num_samples)
-    wanted = waveforms.square().mean(1, keepdim=True).sqrt() * 10 ** (-snr[:, None] / 20)
-    return waveforms + noise * (wanted / noise.square().mean(1, keepdim=True).sqrt())
+    level = waveforms.square().mean(1, keepdim=True).sqrt() * 10 ** (-snr[:, None] / 20)
+    return waveforms + noise * (level / noise.square().mean(1, keepdim=True).sqrt())
 
 
 def equalise(waveforms: torch.Tensor, gains: torch.Tensor, sampling_rate: float = 16000) -> torch.Tensor:
     """
-    Makes some frequencies louder than others.
+    Make frequencies louder or softer than others.
 
     Args:
         waveforms (`torch.FloatTensor` of shape `(batch_size, samples)`):
@@ -52,7 +64,7 @@ def equalise(waveforms: torch.Tensor, gains: torch.Tensor, sampling_rate: float 
 
 def pitch_shift(waveforms: torch.Tensor, semitones: torch.Tensor, n_fft: int = 2048) -> torch.Tensor:
     """
-    Moves the pitch of each waveform by its own interval and keeps its length: a phase vocoder stretches the time by
+    Move the pitch of each waveform by its own interval and keeps its length: a phase vocoder stretches the time by
     the ratio of the frequencies, and reading the result faster or slower by the same ratio restores it. The phases of
     neighbouring bins are kept together as in M. Puckette, Phase-locked vocoder, WASPAA 1995.
 
@@ -69,13 +81,17 @@ def pitch_shift(waveforms: torch.Tensor, semitones: torch.Tensor, n_fft: int = 2
     hop_length, window = n_fft // 2, torch.hann_window(n_fft, device=waveforms.device, dtype=waveforms.dtype)
     spectrum = torch.stft(waveforms, n_fft, hop_length, window=window, return_complex=True).transpose(1, 2)
     num_frames = spectrum.shape[1]
-    spectrum = spectrum.flatten(0, 1) + 1e-7  # silence too must pass a phase on
+    spectrum = spectrum.flatten(0, 1) + 1e-7  # silence has no phase, but the frame after it needs one
     bins = torch.arange(n_fft // 2 + 1, device=waveforms.device)
-    kept = (bins * ratio[:, None] < n_fft // 2).to(waveforms.dtype)  # the rest would lie above half the sampling rate
+    kept = (bins * ratio[:, None] < n_fft // 2).to(
+        waveforms.dtype
+    )  # the other bins would rise above half the sampling rate
 
     # Frame m of the stretched spectrum lies between the frames at m / ratio. Its magnitude does too; its phase goes on
     # from frame m - 1 by as much as the phase of the original moves there within one hop.
-    num_stretched = int(num_frames * float(ratio.max())) + 5  # so many that all that is read lies under whole windows
+    num_stretched = (
+        int(num_frames * float(ratio.max())) + 5
+    )  # the last ones only complete the windows over what is read
     position = torch.arange(num_stretched, device=waveforms.device)[:, None] / ratio
     before = position.long().clamp(max=num_frames - 2)
     fraction = (position - before).clamp(max=1)[..., None]
@@ -83,14 +99,14 @@ def pitch_shift(waveforms: torch.Tensor, semitones: torch.Tensor, n_fft: int = 2
     stretched = spectrum.new_empty(num_stretched, batch_size, len(bins))
     stretched[0] = last = spectrum[rows[0]]
     for number in range(1, num_stretched):
-        this, following = spectrum[rows[number]], spectrum[rows[number] + 1]
-        length, following_length = this.abs(), following.abs()
+        current, following = spectrum[rows[number]], spectrum[rows[number] + 1]
+        length, following_length = current.abs(), following.abs()
         magnitude = torch.lerp(length, following_length, fraction[number]) * kept
-        locked = last.clone()  # neighbours under one peak have opposite signs
+        locked = last.clone()  # neighbouring bins under one peak have opposite signs
         locked[:, 1:] -= last[:, :-1]
         locked[:, :-1] -= last[:, 1:]
         scale = magnitude / (length * following_length * locked.abs().clamp(min=1e-20))
-        stretched[number] = last = locked * (following * this.conj()) * scale
+        stretched[number] = last = locked * (following * current.conj()) * scale
     stretched = torch.istft(stretched.permute(1, 2, 0), n_fft, hop_length, window=window)
 
     position = torch.arange(num_samples, device=waveforms.device) * ratio[:, None]
@@ -101,62 +117,41 @@ def pitch_shift(waveforms: torch.Tensor, semitones: torch.Tensor, n_fft: int = 2
 
 class WaveformAugmentation(nn.Module):
     """
-    Polarity, coloured noise, pitch and gain, drawn for every waveform by itself, on the waveforms' device and from its
-    random state: what leaves the music the same to a listener.
+    Changes that leave the music the same to a listener: polarity, coloured noise, pitch and level, and, where asked
+    for, equalisation. They are drawn for every waveform by itself, on its device and from the random state there.
 
     Args:
-        polarity_probability (`float`, *optional*, defaults to 0.5):
-            Share of waveforms whose sign is flipped.
-        noise_probability (`float`, *optional*, defaults to 0.5):
-            Share of waveforms with noise, of a slope between -2 (brown) and 2 (violet).
-        min_snr, max_snr (`float`, *optional*, defaults to 5 and 40):
-            Range of the signal-to-noise ratio in decibels (dB).
-        pitch_probability (`float`, *optional*, defaults to 0.5):
-            Share of waveforms whose pitch is shifted.
-        max_semitones (`float`, *optional*, defaults to 4):
-            Largest shift in either direction.
-        max_gain (`float`, *optional*, defaults to 12):
-            Largest change of level in either direction, in decibels (dB).
         equalisation_probability (`float`, *optional*, defaults to 0):
-            Share of waveforms of which six bands are up to 9 dB louder or softer; not part of the paper's.
+            Share of waveforms that are equalised; the paper equalises none.
     """
 
-    def __init__(
-        self,
-        polarity_probability: float = 0.5,
-        noise_probability: float = 0.5,
-        min_snr: float = 5,
-        max_snr: float = 40,
-        pitch_probability: float = 0.5,
-        max_semitones: float = 4,
-        max_gain: float = 12,
-        equalisation_probability: float = 0.0,
-    ):
+    def __init__(self, equalisation_probability: float = 0.0) -> None:
         super().__init__()
-        self.polarity_probability, self.noise_probability = polarity_probability, noise_probability
-        self.min_snr, self.max_snr = min_snr, max_snr
-        self.pitch_probability, self.max_semitones, self.max_gain = pitch_probability, max_semitones, max_gain
         self.equalisation_probability = equalisation_probability
 
     @torch.no_grad()
     def forward(self, waveforms: torch.Tensor) -> torch.Tensor:
-        """`(batch_size, samples)` -> an augmented copy of the same shape."""
-
-        def draw(low: float, high: float) -> torch.Tensor:
-            return torch.empty(len(waveforms), device=waveforms.device).uniform_(low, high)
-
-        shifted = draw(0, 1) < self.pitch_probability
-        semitones = draw(-self.max_semitones, self.max_semitones)
-        noisy, snr, slope = draw(0, 1) < self.noise_probability, draw(self.min_snr, self.max_snr), draw(-2, 2)
-        flipped, gain = draw(0, 1) < self.polarity_probability, draw(-self.max_gain, self.max_gain)
+        """Return an augmented copy of waveforms of shape `(batch_size, samples)`."""
+        size = (len(waveforms),)
+        is_shifted = _draw(waveforms, size, 0, 1) < PITCH_PROBABILITY
+        semitones = _draw(waveforms, size, -MAX_SEMITONES, MAX_SEMITONES)
+        is_noisy = _draw(waveforms, size, 0, 1) < NOISE_PROBABILITY
+        snr, slope = _draw(waveforms, size, *SNR_RANGE), _draw(waveforms, size, *SLOPE_RANGE)
+        is_flipped = _draw(waveforms, size, 0, 1) < POLARITY_PROBABILITY
+        level = _draw(waveforms, size, -MAX_LEVEL_CHANGE, MAX_LEVEL_CHANGE)
 
         waveforms = waveforms.clone()
         if self.equalisation_probability:
-            equalised = draw(0, 1) < self.equalisation_probability
-            gains = torch.empty(len(waveforms), 6, device=waveforms.device).uniform_(-9, 9)
-            waveforms = torch.where(equalised[:, None], equalise(waveforms, gains), waveforms)
-        if shifted.any():
-            waveforms[shifted] = pitch_shift(waveforms[shifted], semitones[shifted])
-        if noisy.any():
-            waveforms[noisy] = coloured_noise(waveforms[noisy], snr[noisy], slope[noisy])
-        return waveforms * (10 ** (gain / 20) * torch.where(flipped, -1.0, 1.0))[:, None]
+            is_equalised = _draw(waveforms, size, 0, 1) < self.equalisation_probability
+            gains = _draw(waveforms, (len(waveforms), NUM_BANDS), -MAX_BAND_GAIN, MAX_BAND_GAIN)
+            waveforms = torch.where(is_equalised[:, None], equalise(waveforms, gains), waveforms)
+        if is_shifted.any():
+            waveforms[is_shifted] = pitch_shift(waveforms[is_shifted], semitones[is_shifted])
+        if is_noisy.any():
+            waveforms[is_noisy] = coloured_noise(waveforms[is_noisy], snr[is_noisy], slope[is_noisy])
+        return waveforms * (10 ** (level / 20) * torch.where(is_flipped, -1.0, 1.0))[:, None]
+
+
+def _draw(waveforms: torch.Tensor, shape: tuple[int, ...], low: float, high: float) -> torch.Tensor:
+    """Draw evenly between two bounds, in float32 on the device of the waveforms."""
+    return torch.empty(shape, device=waveforms.device).uniform_(low, high)

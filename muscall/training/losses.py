@@ -11,6 +11,8 @@ REFERENCE_BATCH_SIZE = 256
 
 
 class _GatherWithGradient(torch.autograd.Function):
+    """[`gather`] with gradients."""
+
     @staticmethod
     def forward(ctx, local: torch.Tensor) -> torch.Tensor:
         ctx.batch_size = len(local)
@@ -27,7 +29,7 @@ class _GatherWithGradient(torch.autograd.Function):
 
 def gather(local: torch.Tensor) -> torch.Tensor:
     """
-    Concatenates the rows of all processes in the order of their ranks, without gradients.
+    Concatenate the rows of all processes in the order of their ranks, without gradients.
 
     Args:
         local (`torch.Tensor` of shape `(batch_size, ...)`):
@@ -44,7 +46,7 @@ def gather(local: torch.Tensor) -> torch.Tensor:
 
 
 def gather_with_gradient(local: torch.Tensor) -> torch.Tensor:
-    """As [`gather`], and gradients flow back to every process."""
+    """Concatenate the rows of all processes as [`gather`] does, with gradients that flow back to every process."""
     if not dist.is_initialized() or dist.get_world_size() == 1:
         return local
     return _GatherWithGradient.apply(local)
@@ -52,7 +54,7 @@ def gather_with_gradient(local: torch.Tensor) -> torch.Tensor:
 
 def duplicate_mask(track_ids: torch.Tensor, caption_ids: torch.Tensor) -> torch.Tensor:
     """
-    Which pairs of the global batch are no negatives of each other: the same track or the same caption.
+    Return which pairs of the global batch are no negatives of each other: those of one track or one caption.
 
     Args:
         track_ids (`torch.LongTensor` of shape `(batch_size,)`):
@@ -71,9 +73,9 @@ def content_weights(
     caption_embeds: torch.Tensor, k: float = 0.01, reference_batch_size: int | None = REFERENCE_BATCH_SIZE
 ) -> torch.Tensor:
     r"""
-    Weights of the paper's content-aware loss: a pair counts the more, the more its caption resembles the others of the
-    batch. With \\(c_{ij}\\) the cosine of captions \\(i \neq j\\) and \\(c_{ii} = 0\\), \\(s_i\\) is the mean of
-    \\(c_{ij}\\) over \\(j\\) and \\(w_i = \exp(s_i / \sum_j s_j / k)\\).
+    Compute the weights of the paper's content-aware loss: a pair counts the more, the more its caption resembles the
+    others of the batch. With \\(c_{ij}\\) the cosine of captions \\(i \neq j\\) and \\(c_{ii} = 0\\), \\(s_i\\) is the
+    mean of \\(c_{ij}\\) over \\(j\\) and \\(w_i = \exp(s_i / \sum_j s_j / k)\\).
 
     \\(s_i / \sum_j s_j\\) shrinks as one over the batch size, so the paper's k = 0.01 means what it meant at its batch
     of 256 alone. `k` is therefore multiplied by `reference_batch_size / batch_size`. The largest weight over the
@@ -104,7 +106,7 @@ def content_weights(
 def similarity_weights(
     mean_similarity: torch.Tensor, k: float = 0.01, reference_batch_size: int | None = REFERENCE_BATCH_SIZE
 ) -> torch.Tensor:
-    """[`content_weights`] from the mean similarity \\(s_i\\) of each caption, of shape `(batch_size,)`."""
+    """Compute [`content_weights`] from the mean similarity \\(s_i\\) of each caption, of shape `(batch_size,)`."""
     if reference_batch_size is not None:
         k = k * reference_batch_size / len(mean_similarity)
     total = mean_similarity.sum()
@@ -119,9 +121,9 @@ def contrastive_loss(
     weights: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """
-    InfoNCE in both directions, without duplicates among the negatives and with a weight for each pair: the mean over
-    the directions of `(weights * cross_entropy).sum() / weights.sum()`. Without `duplicates` and `weights` it is
-    `modeling_muscall.contrastive_loss`.
+    Compute InfoNCE in both directions, without duplicates among the negatives and with a weight for each pair: the
+    mean over the directions of `(weights * cross_entropy).sum() / weights.sum()`. Without `duplicates` and `weights`
+    it is `modeling_muscall.contrastive_loss`.
 
     Args:
         logits_per_text (`torch.FloatTensor` of shape `(batch_size, batch_size)`):
@@ -143,7 +145,7 @@ def nt_xent_loss(
     first: torch.Tensor, second: torch.Tensor, temperature: float = 0.5, duplicates: torch.Tensor | None = None
 ) -> torch.Tensor:
     """
-    SimCLR's loss between two views of each item: each view must find the other among all views of all items
+    Compute SimCLR's loss between two views of each item: each view must find the other among all views of all items
     (https://arxiv.org/abs/2002.05709, equation 1).
 
     Args:

@@ -1,19 +1,21 @@
 # Copyright 2026 The MusCALL repository authors. Licensed under the Apache License, Version 2.0.
-"""What is trained: the model, the projector of audio self-supervision beside it, and their joint loss."""
+"""What is trained: the model, the tasks that it learns, what learns beside it, and their joint loss."""
 
-from contextlib import contextmanager, nullcontext
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
-from accelerate import Accelerator
 from torch import nn
+from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from modeling_muscall import MusCALLAudioModel, MusCALLConvNorm, MusCALLModel
+from modeling_muscall import MusCALLModel
 from muscall.training.augmentation import WaveformAugmentation
-from muscall.training.distillation import Distillation
-from muscall.training.frozen import FrozenTower
+from muscall.training.batch_norm import BATCH_NORMS
+from muscall.training.frozen import FrozenTower, WindowCache
 from muscall.training.losses import (
     REFERENCE_BATCH_SIZE,
     content_weights,
@@ -25,16 +27,74 @@ from muscall.training.losses import (
 )
 
 
-BATCH_NORMS = nn.BatchNorm1d | nn.BatchNorm2d
-
-
-class ContrastiveObjective(nn.Module):
+@dataclass
+class Chunk:
     """
-    The model with all that its training adds. `forward` embeds pairs and may be run on a part of the batch at a time;
-    `loss` takes the embeddings of all pairs of this process and gathers those of the other processes.
+    Some pairs of the batch of this process, as the tasks see them.
 
-    With audio self-supervision (SimCLR) `augment` gives two views of each window. The first is also the one that is
-    compared with the captions: so the audio tower runs twice a step and not three times.
+    Attributes:
+        audio (`BaseModelOutputWithPooling`):
+            The output of the audio tower: a row for the window of each pair, then, with self-supervision, one for each
+            second view.
+        text (`dict[str, torch.Tensor]`):
+            `input_ids` and the rest of what the text encoder takes, of shape `(pairs, sequence_length)`.
+        teacher_features (`torch.FloatTensor` of shape `(pairs, patches, hidden_size)`, *optional*):
+            With distillation, what the teacher makes of the windows.
+    """
+
+    audio: BaseModelOutputWithPooling
+    text: dict[str, torch.Tensor]
+    teacher_features: torch.Tensor | None = None
+
+    @property
+    def num_pairs(self) -> int:
+        return len(self.text["input_ids"])
+
+
+class Task(ABC):
+    """
+    One of the things that the model learns.
+
+    Args:
+        weight (`float`):
+            Share of this task in the loss, in (0, 1]; the tasks before it share the rest.
+        modules (`dict[str, nn.Module]`, *optional*):
+            What learns beside the model, by its name in checkpoints. It is no part of the model.
+        caches (`Sequence[WindowCache]`, *optional*):
+            What is worth writing to disk for later runs.
+
+    Attributes:
+        name (`str`): Its loss is logged as `<name>_loss`.
+        trains (`frozenset[str]`): The parts of the model that learn from it.
+    """
+
+    name: str
+    trains: frozenset[str]
+
+    def __init__(
+        self,
+        weight: float = 1.0,
+        modules: dict[str, nn.Module] | None = None,
+        caches: Sequence[WindowCache] = (),
+    ) -> None:
+        self.weight, self.modules, self.caches = weight, modules or {}, caches
+
+    def augment(self, inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Return the inputs of [`Objective.forward`] with what this task changes in them or adds; once a step."""
+        return inputs
+
+    @abstractmethod
+    def forward(self, chunk: Chunk) -> dict[str, torch.Tensor]:
+        """Return what `loss` needs of these pairs, a row for each."""
+
+    @abstractmethod
+    def loss(self, embeds: dict[str, torch.Tensor], targets: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Return the loss over the global batch; `embeds` holds what `forward` returned, of all processes."""
+
+
+class ContrastiveTask(Task):
+    """
+    Captions find their tracks, and tracks their captions.
 
     Args:
         model (`MusCALLModel`):
@@ -43,87 +103,166 @@ class ContrastiveObjective(nn.Module):
             Whether pairs count by `content_weights` of their captions.
         reference_batch_size (`int`, *optional*, defaults to 256):
             That of `content_weights`.
-        ssl_weight (`float`, *optional*, defaults to 0):
-            Share of the self-supervised loss in the loss; 0.3 in the paper. Above 0 there is a `ssl_projector`, which
-            is trained and saved in checkpoints, but is not part of the model.
-        ssl_temperature (`float`, *optional*, defaults to 0.5):
-            Temperature of the self-supervised loss.
-        distillation ([`Distillation`], *optional*):
-            The teacher of the audio tower.
-        distillation_weight (`float`, *optional*, defaults to 0):
-            Share of the distillation in the loss. At 1 there is no other loss, and the audio tower alone learns.
     """
+
+    name = "contrastive"
+    trains = frozenset({"audio_model", "text_model", "audio_projection", "text_projection", "logit_scale"})
 
     def __init__(
         self,
         model: MusCALLModel,
         content_weighting: bool = False,
         reference_batch_size: int | None = REFERENCE_BATCH_SIZE,
-        ssl_weight: float = 0.0,
-        ssl_temperature: float = 0.5,
-        distillation: Distillation | None = None,
-        distillation_weight: float = 0.0,
-    ):
+    ) -> None:
         super().__init__()
-        self.model = model
-        self.content_weighting, self.reference_batch_size = content_weighting, reference_batch_size
-        self.ssl_weight, self.ssl_temperature = ssl_weight, ssl_temperature
-        self.distillation, self.distillation_weight = distillation, distillation_weight
-        self.frozen, self.frozen_batch_norm, self.embedding_norms = set(), False, {}
-        self.frozen_tower: FrozenTower | None = None
-        for name in ("audio", "text"):
-            getattr(model, f"{name}_projection").register_forward_hook(partial(self._record_norm, f"{name}_embedding"))
-        if ssl_weight:
-            size = model.config.audio_config.hidden_size
-            self.augmentation = WaveformAugmentation()
-            self.ssl_projector = nn.Sequential(
-                nn.Linear(size, size, bias=False), nn.ReLU(), nn.Linear(size, size // 2, bias=False)
-            )
+        self.model, self.content_weighting, self.reference_batch_size = model, content_weighting, reference_batch_size
+
+    def forward(self, chunk: Chunk) -> dict[str, torch.Tensor]:
+        """Return `text_embeds` and `audio_embeds` of shape `(pairs, projection_dim)`, L2-normalised."""
+        text_embeds = self.model.get_text_features(**chunk.text).pooler_output
+        pooled = chunk.audio.pooler_output[: chunk.num_pairs]
+        return {"text_embeds": text_embeds, "audio_embeds": F.normalize(self.model.audio_projection(pooled), dim=-1)}
+
+    def loss(self, embeds: dict[str, torch.Tensor], targets: dict[str, torch.Tensor]) -> torch.Tensor:
+        weights = None
+        if self.content_weighting:
+            weights = content_weights(targets["caption_embeds"], reference_batch_size=self.reference_batch_size)
+        return contrastive_loss(
+            self.model.scale_similarity(embeds["text_embeds"] @ embeds["audio_embeds"].t()),
+            duplicate_mask(targets["track_ids"], targets["caption_ids"]),
+            weights,
+        )
+
+
+class SelfSupervisionTask(Task):
+    """
+    Two augmented views of a window find each other (SimCLR). The first is also the one that is compared with the
+    captions: so the audio tower runs twice a step and not three times.
+
+    Args:
+        hidden_size (`int`):
+            Size of the pooled feature of the audio tower.
+        weight (`float`):
+            Share of this task in the loss; 0.3 in the paper.
+    """
+
+    name = "ssl"
+    trains = frozenset({"audio_model"})
+
+    def __init__(self, hidden_size: int, weight: float) -> None:
+        self.projector = nn.Sequential(
+            nn.Linear(hidden_size, hidden_size, bias=False),
+            nn.ReLU(),
+            nn.Linear(hidden_size, hidden_size // 2, bias=False),
+        )
+        self.augmentation = WaveformAugmentation()
+        super().__init__(weight, {"ssl_projector": self.projector})
+
+    def augment(self, inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        windows = inputs["input_values"]
+        return {**inputs, "input_values": self.augmentation(windows), "second_view": self.augmentation(windows)}
+
+    def forward(self, chunk: Chunk) -> dict[str, torch.Tensor]:
+        """Return `first_view` and `second_view` of shape `(pairs, hidden_size // 2)`."""
+        first, second = self.projector(chunk.audio.pooler_output).chunk(2)
+        return {"first_view": first, "second_view": second}
+
+    def loss(self, embeds: dict[str, torch.Tensor], targets: dict[str, torch.Tensor]) -> torch.Tensor:
+        same_track = duplicate_mask(targets["track_ids"], targets["track_ids"])
+        return nt_xent_loss(embeds["first_view"], embeds["second_view"], duplicates=same_track)
+
+
+class Objective(nn.Module):
+    """
+    The model with the tasks that it learns. `forward` embeds pairs and may be run on a part of the batch at a time;
+    `loss` takes the embeddings of all pairs of this process and gathers those of the other processes.
+
+    Args:
+        model (`MusCALLModel`):
+            The model to train.
+        tasks (`Sequence[Task]`):
+            What it learns. Each task takes its share of the loss from those before it, and sees the windows as those
+            before it augmented them.
+
+    Attributes:
+        frozen (`set[str]`): The towers that do not learn.
+        embedding_norms (`dict[str, torch.Tensor]`): The mean norm of the newest embeddings, before normalisation.
+    """
+
+    def __init__(self, model: MusCALLModel, tasks: Sequence[Task]) -> None:
+        super().__init__()
+        self.model, self.tasks = model, tuple(tasks)
+        for task in self.tasks:
+            for name, module in task.modules.items():
+                self.add_module(name, module)
+        self.frozen: set[str] = set()
+        self.batch_norm_is_frozen = False
+        self.window_cache: WindowCache | None = None
+        self.embedding_norms: dict[str, torch.Tensor] = {}
+        model.audio_projection.register_forward_hook(partial(self._record_norm, "audio_embedding"))
+        model.text_projection.register_forward_hook(partial(self._record_norm, "text_embedding"))
 
     @torch.no_grad()
-    def _record_norm(self, name: str, module, args, output: torch.Tensor):
-        self.embedding_norms[name] = output.float().norm(dim=-1).mean()  # of what is then normalised
+    def _record_norm(self, name: str, module: nn.Module, args: tuple, output: torch.Tensor) -> None:
+        self.embedding_norms[name] = output.float().norm(dim=-1).mean()
 
-    def freeze(self, towers: set[str], batch_norm: bool = False):
+    def freeze(self, towers: set[str], batch_norm: bool = False) -> None:
         """
-        Stops these towers (`"audio_model"`, `"text_model"`) from learning, and the others go on. A frozen tower runs
-        in evaluation mode; `batch_norm` keeps the running statistics in use, frozen or not.
+        Stop towers from learning, and let all else learn that has a task.
+
+        Args:
+            towers (`set[str]`):
+                Of `"audio_model"` and `"text_model"`. A frozen tower runs in evaluation mode.
+            batch_norm (`bool`, *optional*, defaults to `False`):
+                Whether the running statistics stay in use as constants in towers that learn, too.
         """
-        self.frozen, self.frozen_batch_norm = set(towers), batch_norm
-        if self.frozen_tower is not None:
-            self.frozen_tower.remove()
-        self.frozen_tower = FrozenTower(self.model.audio_model) if "audio_model" in towers else None
-        if self.frozen_tower is not None:
-            self.frozen_tower.install()
-        alone = self.distillation_weight == 1
+        self.frozen, self.batch_norm_is_frozen = set(towers), batch_norm
+        self.window_cache = (self.window_cache or WindowCache()) if "audio_model" in towers else None
+        learning = frozenset().union(*(task.trains for task in self.tasks)) - towers
         for name, part in self.model.named_children():
-            part.requires_grad_(name not in towers and (name == "audio_model" or not alone))
-        self.model.logit_scale.requires_grad_(not alone)
-        for network in getattr(self.model.audio_model, "networks", ()) if batch_norm else ():
-            # As a constant, no more than a scale and an offset, which the filters can learn at half of the cost.
-            network.input_norm.requires_grad_(False)
+            part.requires_grad_(name in learning)
+        self.model.logit_scale.requires_grad_("logit_scale" in learning)
+        if batch_norm:
+            for parameter in self.model.audio_model.constant_norm_parameters():
+                parameter.requires_grad_(False)
         self.train(self.training)
 
-    def train(self, mode: bool = True):
+    def train(self, mode: bool = True) -> "Objective":
         super().train(mode)
         for tower in self.frozen:
-            getattr(self.model, tower).eval()
-        if self.frozen_batch_norm:
+            self.model.get_submodule(tower).eval()
+        if self.batch_norm_is_frozen:
             for module in self.modules():
                 if isinstance(module, BATCH_NORMS):
                     module.eval()
         return self
 
+    @property
+    def audio_tower(self) -> nn.Module:
+        """The audio tower, behind its cache where it is frozen."""
+        # Made when it is used: as a submodule it would put the tower's tensors into checkpoints a second time.
+        tower = self.model.audio_model
+        return tower if self.window_cache is None else FrozenTower(tower, self.window_cache)
+
+    @contextmanager
+    def evaluated_model(self) -> Iterator[MusCALLModel]:
+        """Yield the model for evaluation, a frozen audio tower behind its cache; checkpoints are for afterwards."""
+        tower, self.model.audio_model = self.model.audio_model, self.audio_tower
+        try:
+            yield self.model
+        finally:
+            self.model.audio_model = tower
+
+    def save_caches(self) -> None:
+        """Write to disk what later runs can use."""
+        caches = [cache for task in self.tasks for cache in task.caches]
+        for cache in caches if self.window_cache is None else [self.window_cache, *caches]:
+            cache.save()
+
     def augment(self, inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Adds what `forward` needs beside the collated inputs; once a step, so that every chunking sees the same."""
-        windows = inputs["input_values"]
-        if self.ssl_weight:
-            inputs = {**inputs, "input_values": self.augmentation(windows), "second_view": self.augmentation(windows)}
-        if self.distillation is not None:
-            inputs = {
-                **inputs,
-                "teacher_features": self.distillation.teacher(inputs["input_values"]).last_hidden_state,
-            }
+        """Return the inputs of `forward` for collated ones; once a step, so that every chunking sees the same."""
+        for task in self.tasks:
+            inputs = task.augment(inputs)
         return inputs
 
     def forward(
@@ -131,7 +270,7 @@ class ContrastiveObjective(nn.Module):
         input_values: torch.Tensor,
         second_view: torch.Tensor | None = None,
         teacher_features: torch.Tensor | None = None,
-        **text_inputs,
+        **text: torch.Tensor,
     ) -> dict[str, torch.Tensor]:
         """
         Args:
@@ -141,36 +280,24 @@ class ContrastiveObjective(nn.Module):
                 The same windows, augmented otherwise.
             teacher_features (`torch.FloatTensor` of shape `(batch_size, patches, hidden_size)`, *optional*):
                 What the teacher makes of `input_values`.
-            text_inputs:
+            text:
                 `input_ids` and the rest of what the text encoder takes, of shape `(batch_size, sequence_length)`.
 
         Returns:
-            `text_embeds` and `audio_embeds` of shape `(batch_size, projection_dim)`, L2-normalised, and with a second
-            view `first_view` and `second_view` of shape `(batch_size, hidden_size // 2)`; with a teacher
-            `distillation` of shape `(batch_size,)`, and nothing else where that is the only loss.
+            What the tasks return for these pairs.
         """
-        outputs = self.model.audio_model(
-            input_values if second_view is None else torch.cat([input_values, second_view])
-        )
-        pooled, embeds = outputs.pooler_output, {}
-        if teacher_features is not None:
-            cells = outputs.last_hidden_state[: len(input_values)]
-            features = self.distillation.student_features(self.model.audio_model, cells)
-            embeds["distillation"] = self.distillation.loss(features, teacher_features, self.model.audio_projection)
-            if self.distillation_weight == 1:
-                return embeds
-        embeds["text_embeds"] = self.model.get_text_features(**text_inputs).pooler_output
-        embeds["audio_embeds"] = F.normalize(self.model.audio_projection(pooled[: len(input_values)]), dim=-1)
-        if second_view is not None:
-            embeds["first_view"], embeds["second_view"] = self.ssl_projector(pooled).chunk(2)
-        return embeds
+        windows = input_values if second_view is None else torch.cat([input_values, second_view])
+        chunk = Chunk(self.audio_tower(windows), text, teacher_features)
+        # The contrastive task comes last: its embeddings are those whose norms are logged.
+        return {name: values for task in reversed(self.tasks) for name, values in task.forward(chunk).items()}
 
     def loss(
         self, embeds: dict[str, torch.Tensor], targets: dict[str, torch.Tensor]
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """
-        The loss over the global batch, in float32. Every process has the same, and after the average over processes
-        every parameter, the logit scale included, has the gradient that one process with all pairs would have.
+        Compute the loss over the global batch, in float32. Every process has the same, and after the average over
+        processes every parameter, the logit scale included, has the gradient that one process with all pairs would
+        have.
 
         Args:
             embeds (`dict[str, torch.Tensor]`):
@@ -180,199 +307,14 @@ class ContrastiveObjective(nn.Module):
                 `caption_embeds` of shape `(batch_size, dim)`.
 
         Returns:
-            The loss, and its parts by name, without gradients.
+            The loss, and, of several tasks, that of each by name, without gradients.
         """
         embeds = {name: gather_with_gradient(values.float()) for name, values in embeds.items()}
-        parts = {}
-        if "distillation" in embeds:
-            parts["distillation_loss"] = embeds["distillation"].mean()
-            if self.distillation_weight == 1:
-                return parts["distillation_loss"], {}
         targets = {name: gather(values) for name, values in targets.items()}
-        same_track = duplicate_mask(targets["track_ids"], targets["track_ids"])
-        weights = None
-        if self.content_weighting:
-            weights = content_weights(targets["caption_embeds"], reference_batch_size=self.reference_batch_size)
-        contrastive = contrastive_loss(
-            self.model.scale_similarity(embeds["text_embeds"] @ embeds["audio_embeds"].t()),
-            duplicate_mask(targets["track_ids"], targets["caption_ids"]),
-            weights,
-        )
-        loss = contrastive
-        if self.ssl_weight:
-            parts["ssl_loss"] = nt_xent_loss(
-                embeds["first_view"], embeds["second_view"], self.ssl_temperature, same_track
-            )
-            loss = (1 - self.ssl_weight) * loss + self.ssl_weight * parts["ssl_loss"]
-        if "distillation_loss" in parts:
-            loss = (1 - self.distillation_weight) * loss + self.distillation_weight * parts["distillation_loss"]
-        if parts:
-            parts["contrastive_loss"] = contrastive
-        return loss, {name: part.detach() for name, part in parts.items()}
-
-
-def backward(
-    accelerator: Accelerator,
-    objective: nn.Module,
-    inputs: dict[str, torch.Tensor],
-    targets: dict[str, torch.Tensor],
-    chunk_size: int | None = None,
-) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    """
-    Adds the gradient of the loss over the global batch to the parameters; all of a training step but the optimizer's.
-
-    With `chunk_size` the activations of only so many pairs are in memory at a time (gradient caching,
-    https://arxiv.org/abs/2101.06983): the embeddings are computed without a graph, the loss gives the gradient of
-    each, and a second pass, chunk by chunk, carries these to the parameters. The second pass replays the random state
-    of the first, so dropout falls on the same cells.
-
-    What is equal to the step without chunks: the gradients of all parameters, up to rounding, if no layer mixes pairs
-    or draws random numbers: with batch norm in evaluation mode, or frozen, and without dropout. In training mode batch
-    norm takes its statistics from each chunk, as it does from the pairs of each process: the gradients are then those
-    of a model that normalises chunk by chunk, and its running statistics move once a chunk.
-
-    Args:
-        accelerator (`Accelerator`):
-            Runs the backward passes, scaled in fp16.
-        objective (`nn.Module`):
-            A [`ContrastiveObjective`], as `accelerator.prepare` returned it.
-        inputs (`dict[str, torch.Tensor]`):
-            What its `augment` takes, for the pairs of this process.
-        targets (`dict[str, torch.Tensor]`):
-            What its `loss` takes.
-        chunk_size (`int`, *optional*):
-            Pairs in a chunk; the last one may be smaller. `None` takes all at once.
-
-    Returns:
-        The loss, and its parts by name, without gradients.
-    """
-    unwrapped = accelerator.unwrap_model(objective)
-    inputs = unwrapped.augment(inputs)
-    if chunk_size is None or chunk_size >= len(inputs["input_values"]):
-        loss, parts = unwrapped.loss(objective(**inputs), targets)
-        with constant_statistics(unwrapped):
-            accelerator.backward(loss)
-        return loss.detach(), parts
-
-    pieces = {name: values.split(chunk_size) for name, values in inputs.items()}
-    chunks = [dict(zip(pieces, values, strict=True)) for values in zip(*pieces.values(), strict=True)]
-    states, parts = [], []
-    with torch.no_grad(), constant_statistics(unwrapped):
-        for chunk in chunks:
-            states.append(RandomState(accelerator.device))
-            parts.append(unwrapped(**chunk))
-    embeds = {name: torch.cat([part[name] for part in parts]).requires_grad_() for name in parts[0]}
-    loss, parts = unwrapped.loss(embeds, targets)
-    # `autograd.grad` and not `backward`: the logit scale's gradient must not reach its parameter yet, or
-    # DistributedDataParallel would take it for the end of a pass.
-    logit_scale = unwrapped.model.logit_scale
-    wanted = [*embeds.values(), logit_scale] if logit_scale.requires_grad else [*embeds.values()]
-    gradients = torch.autograd.grad(loss, wanted)
-    gradients_of_embeds = {name: gradient.split(chunk_size) for name, gradient in zip(embeds, gradients, strict=False)}
-
-    for number, (chunk, state) in enumerate(zip(chunks, states, strict=True)):
-        last = number + 1 == len(chunks)
-        with nullcontext() if last else accelerator.no_sync(objective):
-            state.restore()
-            outputs = objective(**chunk)
-            surrogate = sum((outputs[name] * gradients_of_embeds[name][number]).sum() for name in embeds)
-            # The logit scale gets its gradient with the last chunk.
-            scale_gradient = gradients[-1] if last and logit_scale.requires_grad else 0.0
-            with constant_statistics(unwrapped):
-                accelerator.backward(surrogate + logit_scale * scale_gradient)
-    return loss.detach(), parts
-
-
-class RandomState:
-    """The random state of the CPU and of one device, to be restored."""
-
-    def __init__(self, device: torch.device):
-        self.device = device
-        self.cpu = torch.get_rng_state()
-        self.accelerator = None if device.type == "cpu" else torch.get_device_module(device).get_rng_state(device)
-
-    def restore(self):
-        torch.set_rng_state(self.cpu)
-        if self.accelerator is not None:
-            torch.get_device_module(self.device).set_rng_state(self.accelerator, self.device)
-
-
-@contextmanager
-def constant_statistics(module: nn.Module):
-    """
-    Batch norm normalises as before, but its running statistics stay: for a pass that is run a second time, here or by
-    gradient checkpointing.
-    """
-    # A momentum of 0, and not `track_running_stats`, which changes what checkpointing finds saved.
-    norms = [(norm, norm.momentum) for norm in module.modules() if isinstance(norm, BATCH_NORMS)]
-    counts = [norm.num_batches_tracked.clone() for norm, _ in norms]
-    for norm, _ in norms:
-        norm.momentum = 0.0
-    try:
-        yield
-    finally:
-        for (norm, momentum), count in zip(norms, counts, strict=True):
-            norm.momentum = momentum
-            norm.num_batches_tracked.copy_(count)
-
-
-class _NormaliseGlobally(torch.autograd.Function):
-    """Batch norm over the pixels of all processes, without the affine part; `size` is the number of those pixels."""
-
-    @staticmethod
-    def forward(ctx, hidden_states: torch.Tensor, eps: float):
-        values = hidden_states.to(torch.promote_types(hidden_states.dtype, torch.float32))
-        totals = torch.cat([values.sum((0, 2, 3)), values.new_full((1,), values.numel() / values.shape[1])])
-        dist.all_reduce(totals)
-        size, mean = totals[-1], totals[:-1] / totals[-1]
-        # Around the mean, in a second pass: squares of decibels would lose the variance.
-        variance = (values - mean[:, None, None]).square().sum((0, 2, 3))
-        dist.all_reduce(variance)
-        variance = variance / size
-        scale = (variance + eps).rsqrt()
-        normalised = (values - mean[:, None, None]) * scale[:, None, None]
-        ctx.save_for_backward(normalised, scale, size)
-        ctx.mark_non_differentiable(mean, variance, size)
-        return normalised.to(hidden_states.dtype), mean, variance, size
-
-    @staticmethod
-    def backward(ctx, gradient: torch.Tensor, *_):
-        normalised, scale, size = ctx.saved_tensors
-        gradient = gradient.to(normalised.dtype)
-        sums = torch.stack([gradient.sum((0, 2, 3)), (gradient * normalised).sum((0, 2, 3))])
-        dist.all_reduce(sums)
-        constant, slope = (sums / size)[:, :, None, None]
-        return ((gradient - constant - normalised * slope) * scale[:, None, None]).to(gradient.dtype), None
-
-
-class SynchronisedBatchNorm2d(nn.BatchNorm2d):
-    """
-    Batch norm with the statistics of all processes. As `torch.nn.SyncBatchNorm`, which has no CPU version; the
-    variances are computed around the mean.
-    """
-
-    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        if not self.training:
-            return super().forward(hidden_states)
-        normalised, mean, variance, size = _NormaliseGlobally.apply(hidden_states, self.eps)
-        with torch.no_grad():
-            self.running_mean.lerp_(mean, self.momentum)
-            self.running_var.lerp_(variance * size / (size - 1), self.momentum)
-            self.num_batches_tracked += 1
-        return normalised * self.weight[:, None, None] + self.bias[:, None, None]
-
-
-def synchronise_batch_norm(model: MusCALLModel):
-    """
-    Makes every batch norm of the audio tower one over all processes, in place; weights and names stay.
-
-    Raises:
-        `ValueError`: for the tower of musicnn, whose batch norms follow other layers.
-    """
-    if not isinstance(model.audio_model, MusCALLAudioModel):
-        raise ValueError("batch_norm synchronised is for the ResNet tower: take local or frozen for this one.")
-    for module in model.modules():
-        if isinstance(module, MusCALLConvNorm):
-            norm = SynchronisedBatchNorm2d(module.norm.num_features, device=module.norm.weight.device)
-            norm.load_state_dict(module.norm.state_dict())
-            module.norm = norm
+        losses = [task.loss(embeds, targets) for task in self.tasks]
+        total = losses[0]
+        for task, loss in zip(self.tasks[1:], losses[1:], strict=True):
+            total = (1 - task.weight) * total + task.weight * loss
+        if len(self.tasks) == 1:
+            return total, {}
+        return total, {f"{task.name}_loss": loss.detach() for task, loss in zip(self.tasks, losses, strict=True)}

@@ -1,5 +1,5 @@
 # Copyright 2026 The MusCALL repository authors. Licensed under the Apache License, Version 2.0.
-"""The graphs of export_onnx.py give what the model gives, and need no PyTorch."""
+"""The graphs of scripts/export_onnx.py give what the model gives, and need no PyTorch."""
 
 import shutil
 import subprocess
@@ -11,12 +11,13 @@ import onnxruntime
 import pytest
 import torch
 from helpers import save_model
+from small_models import build_musicnn, build_musicnn_model
 from transformers import BertConfig
 
 from configuration_muscall import MusCALLConfig
 from modeling_muscall import MusCALLModel
 from muscall.encoder import load_encoder
-from scripts import export_onnx
+from scripts.export_onnx import export_graphs, export_onnx
 
 
 ROOT = Path(__file__).parents[2]
@@ -43,7 +44,7 @@ def exported(request, tmp_path_factory):
                 if parameter.ndim == 2 and "embed" not in name:
                     parameter.data[0] *= 200  # as in pretrained encoders: one scale for all gives a cosine of 0.98
         model.save_pretrained(folder / "checkpoint")
-    export_onnx.main(str(folder / "checkpoint"), str(folder / "onnx"))
+    export_onnx(str(folder / "checkpoint"), str(folder / "onnx"))
     return load_encoder(str(folder / "checkpoint")), folder / "onnx"
 
 
@@ -109,5 +110,18 @@ def test_the_example_needs_no_torch(exported, tmp_path):
 def test_what_is_no_checkpoint_is_refused(tmp_path, damage, message):
     damage(save_model(tmp_path / "checkpoint"))
     with pytest.raises((ValueError, OSError), match=message):
-        export_onnx.main(str(tmp_path / "checkpoint"), str(tmp_path / "out"))
+        export_onnx(str(tmp_path / "checkpoint"), str(tmp_path / "out"))
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # the exporter's about itself
+def test_musicnn(tmp_path):
+    model, windows = build_musicnn_model().eval(), torch.randn(3, 2, 64000)
+    model.audio_model = build_musicnn()
+    with torch.no_grad():
+        expected = model.get_audio_features(windows).pooler_output
+    export_graphs(model, tmp_path, max_tokens=77)
+    session = onnxruntime.InferenceSession(tmp_path / "audio_model.onnx")
+    inputs = {"input_values": windows.numpy(), "window_weights": np.ones((3, 2), dtype=np.float32)}
+    np.testing.assert_allclose(session.run(["audio_embeds"], inputs)[0], expected, atol=1e-5)

@@ -6,7 +6,8 @@ import math
 import pytest
 import torch
 
-from muscall.training.augmentation import WaveformAugmentation, coloured_noise, pitch_shift
+from muscall.training import augmentation
+from muscall.training.augmentation import WaveformAugmentation, coloured_noise, equalise, pitch_shift
 
 
 RATE = 16000
@@ -76,19 +77,43 @@ def test_noise_has_the_power_and_the_slope_asked_for(slope):
     assert not silence.any()
 
 
-def test_shares_and_ranges():
+OFF = {"POLARITY_PROBABILITY": 0, "NOISE_PROBABILITY": 0, "PITCH_PROBABILITY": 0, "MAX_LEVEL_CHANGE": 0}
+
+
+def augment(monkeypatch, waveforms, **changes):
+    """One change alone."""
+    for name, value in (OFF | changes).items():
+        monkeypatch.setattr(augmentation, name, value)
+    return WaveformAugmentation()(waveforms)
+
+
+def test_shares_and_ranges(monkeypatch):
     torch.manual_seed(0)
     waveforms = tones([440.0], seconds=1).repeat(400, 1)
-    off = {"polarity_probability": 0, "noise_probability": 0, "pitch_probability": 0, "max_gain": 0}
-    assert torch.equal(WaveformAugmentation(**off)(waveforms), waveforms)
-    flipped = (WaveformAugmentation(**{**off, "polarity_probability": 0.5})(waveforms) == -waveforms).all(1)
+    assert torch.equal(augment(monkeypatch, waveforms), waveforms)
+    flipped = (augment(monkeypatch, waveforms, POLARITY_PROBABILITY=0.5) == -waveforms).all(1)
     assert 150 < flipped.sum() < 250
-    gains = 20 * torch.log10(WaveformAugmentation(**{**off, "max_gain": 12})(waveforms).abs().amax(1) / 0.3)
+    gains = 20 * torch.log10(augment(monkeypatch, waveforms, MAX_LEVEL_CHANGE=12).abs().amax(1) / 0.3)
     assert gains.min() < -10 and gains.max() > 10 and gains.abs().max() < 12.1
-    noisy = (WaveformAugmentation(**{**off, "noise_probability": 0.25})(waveforms) != waveforms).any(1)
+    noisy = (augment(monkeypatch, waveforms, NOISE_PROBABILITY=0.25) != waveforms).any(1)
     assert 60 < noisy.sum() < 140
-    shifted = (WaveformAugmentation(**{**off, "pitch_probability": 0.1})(waveforms[:200]) != waveforms[:200]).any(1)
+    shifted = (augment(monkeypatch, waveforms[:200], PITCH_PROBABILITY=0.1) != waveforms[:200]).any(1)
     assert 8 < shifted.sum() < 36
+
+
+def test_the_paper_s_shares_and_ranges():
+    assert (augmentation.POLARITY_PROBABILITY, augmentation.NOISE_PROBABILITY) == (0.5, 0.5)
+    assert (augmentation.PITCH_PROBABILITY, augmentation.MAX_SEMITONES) == (0.5, 4)
+    assert (augmentation.SNR_RANGE, augmentation.MAX_LEVEL_CHANGE) == ((5, 40), 12)
+
+
+def test_equalising_changes_each_frequency_by_its_gain():
+    time = torch.arange(16000) / 16000
+    tones = torch.stack([torch.sin(2 * torch.pi * hertz * time) for hertz in (60, 693, 8000 / 1.0001)])
+    gains = torch.tensor([[6.0, 0.0, -6.0]]).expand(3, 3)  # at 60, 693 and 8000 Hz
+    power = equalise(tones, gains).square().mean(1) / tones.square().mean(1)
+    torch.testing.assert_close(10 * power.log10(), torch.tensor([6.0, 0.0, -6.0]), atol=0.05, rtol=0)
+    torch.testing.assert_close(equalise(tones, 0 * gains), tones)
 
 
 def test_drawn_from_the_seed_and_leaves_its_input():

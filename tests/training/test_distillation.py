@@ -1,5 +1,5 @@
 # Copyright 2026 The MusCALL repository authors. Licensed under the Apache License, Version 2.0.
-"""A student that gives the features of its teacher, and what the teacher need not hear twice."""
+"""A student that gives the features of its teacher."""
 
 import json
 
@@ -8,23 +8,22 @@ import pytest
 import torch
 import yaml
 from accelerate import Accelerator
-from helpers import RATE, RECIPE, save_model, save_teacher
+from helpers import RATE, RECIPE, TEACHER, save_model, save_teacher
 from safetensors.torch import load_file
 
 import train
 from configuration_muscall import MusCALLMusicnnConfig
-from modeling_muscall import MusCALLModel, MusCALLMusicnnModel
+from modeling_muscall import MusCALLModel
 from muscall.data.sources import load_corpus
-from muscall.training import frozen
-from muscall.training.augmentation import equalise
-from muscall.training.distillation import Distillation, FunctionMatchingWindows, mix, patch_overlap
-from muscall.training.frozen import FrozenTower
-from muscall.training.objectives import ContrastiveObjective, backward
+from muscall.data.windows import TrainingWindows
+from muscall.training.arguments import ModelArguments, TrainingArguments
+from muscall.training.building import build_model
+from muscall.training.distillation import DistillationTask, FunctionMatchingWindows, mix, patch_overlap
+from muscall.training.gradient_cache import backward
+from muscall.training.objectives import ContrastiveTask, Objective
 
 
 STUDENT = yaml.safe_load(RECIPE)["model_config"]["audio_config"] | {"pooling": "average"}
-TEACHER = {"sampling_rate": RATE, "window_seconds": 2, "hop_length": 128, "n_fft": 256, "f_max": 2000}
-TEACHER |= {"patch_frames": 16, "num_filters": 2, "num_middle_filters": 4, "feature_size": 16}  # 63 frames
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +39,7 @@ def start(tmp_path_factory):
 
 def make_model(start, **changes):
     groups = {"model_name_or_path": str(start), "model_config": {"audio_config": STUDENT | changes}}
-    return train.build_model(train.ModelArguments(**groups))[0]
+    return build_model(ModelArguments(**groups))[0]
 
 
 def test_patches_share_the_columns_of_time():
@@ -53,44 +52,44 @@ def test_patches_share_the_columns_of_time():
 
 
 def test_the_loss_is_zero_for_the_teachers_own_features_and_as_by_hand_for_others(teacher, start):
-    distillation = Distillation(str(teacher), make_model(start).audio_model)
+    distillation = DistillationTask(str(teacher), make_model(start))
     features = torch.randn(3, 4, 32)
     turned = torch.nn.Linear(32, 8)
-    torch.testing.assert_close(distillation.loss(features, features, turned), torch.zeros(3))
+    torch.testing.assert_close(distillation.distance(features, features, turned), torch.zeros(3))
     spread = torch.cat([network.dense_norm.weight for network in distillation.teacher.tower.networks]).abs()
     layer = load_file(teacher / "tags.safetensors")
     other = features + spread  # one standard deviation off, everywhere
-    p, q = ((some @ layer["weight"] + layer["bias"]).sigmoid() for some in (features, other))
+    p, q = ((values @ layer["weight"] + layer["bias"]).sigmoid() for values in (features, other))
     divergence = p * (p / q).log() + (1 - p) * ((1 - p) / (1 - q)).log()
     distance = 1 - torch.nn.functional.cosine_similarity(turned(other), turned(features), dim=2).mean(1)
     expected = 1 + divergence.sum(2).mean(1) + distance
-    torch.testing.assert_close(distillation.loss(other, features, turned), expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(distillation.distance(other, features, turned), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_the_average_of_the_students_patches_is_its_pooled_feature(teacher, start):
-    student = make_model(start).audio_model.eval()
-    distillation = Distillation(str(teacher), student)
+    model = make_model(start).eval()
+    student, distillation = model.audio_model, DistillationTask(str(teacher), model)
     outputs = student(torch.randn(2, 2 * RATE))
     columns = student.config.grid_size[1]
     distillation.overlap = torch.eye(columns)  # patches as long as the columns: all are heard equally
-    features = distillation.student_features(student, outputs.last_hidden_state)
+    features = student.pool_columns(outputs.last_hidden_state, distillation.overlap)
     assert features.shape == (2, columns, 32)
     torch.testing.assert_close(features.mean(1), outputs.pooler_output)
 
 
 def test_who_cannot_be_student_or_teacher_is_told_why(teacher, start, tmp_path):
     with pytest.raises(ValueError, match="expected tags.safetensors there, convert_musicnn.py writes it"):
-        Distillation(str(start), make_model(start).audio_model)
+        DistillationTask(str(start), make_model(start))
     with pytest.raises(ValueError, match="pooling: average"):
-        Distillation(str(teacher), make_model(start, pooling="attention").audio_model)
+        DistillationTask(str(teacher), make_model(start, pooling="attention"))
     with pytest.raises(ValueError, match="the student's window_seconds must be the teacher's, 2, got 4"):
-        Distillation(str(teacher), make_model(start, window_seconds=4).audio_model)
+        DistillationTask(str(teacher), make_model(start, window_seconds=4))
     with pytest.raises(ValueError, match="features must be as wide as those of the old one, 32, got 24"):
         make_model(start, hidden_size=24)
     with pytest.raises(ValueError, match=r"distillation_weight must be in \(0, 1\], got 0"):
-        train.TrainingArguments(distillation_weight=0.0)
+        TrainingArguments(distillation_weight=0.0)
     with pytest.raises(ValueError, match="leave freeze_audio_steps at 0"):
-        train.TrainingArguments(distillation_teacher=str(teacher), freeze_audio_steps=-1)
+        TrainingArguments(distillation_teacher=str(teacher), freeze_audio_steps=-1)
 
 
 def test_what_is_mixed_lies_under_the_first():
@@ -102,20 +101,11 @@ def test_what_is_mixed_lies_under_the_first():
     assert mix(loud, 0 * soft, 6.0) is loud
 
 
-def test_equalising_changes_each_frequency_by_its_gain():
-    time = torch.arange(16000) / 16000
-    tones = torch.stack([torch.sin(2 * torch.pi * hertz * time) for hertz in (60, 693, 8000 / 1.0001)])
-    gains = torch.tensor([[6.0, 0.0, -6.0]]).expand(3, 3)  # at 60, 693 and 8000 Hz
-    power = equalise(tones, gains).square().mean(1) / tones.square().mean(1)
-    torch.testing.assert_close(10 * power.log10(), torch.tensor([6.0, 0.0, -6.0]), atol=0.05, rtol=0)
-    torch.testing.assert_close(equalise(tones, 0 * gains), tones)
-
-
 def test_each_track_comes_in_so_many_ways(corpus):
     tracks = load_corpus(str(corpus))["train"]
     windows, plain = (
         FunctionMatchingWindows(tracks, RATE, 2 * RATE, 0, variants=3),
-        train.TrainingWindows(tracks, RATE, 2 * RATE, 0),
+        TrainingWindows(tracks, RATE, 2 * RATE, 0),
     )
     heard = []
     for epoch in range(6):
@@ -132,35 +122,6 @@ def test_each_track_comes_in_so_many_ways(corpus):
         assert heard[1][index].dtype == np.float32 and np.isfinite(heard[1][index]).all()
 
 
-def test_a_frozen_tower_is_asked_once_and_in_a_later_run_not_at_all(teacher, tmp_path, monkeypatch):
-    monkeypatch.setattr(frozen, "CACHE", tmp_path)
-    calls, windows = [], torch.randn(3, 2 * RATE)
-
-    def make():
-        tower = MusCALLMusicnnModel.from_pretrained(teacher).eval()
-        tower.log_mel.register_forward_hook(lambda *_: calls.append(1))
-        return FrozenTower(tower)
-
-    first = make()
-    outputs, expected = first(windows), first.tower(windows)
-    torch.testing.assert_close(outputs.to_tuple(), expected.to_tuple())
-    first(windows[1:])  # the first window does not come back: it is not worth keeping
-    first.save()
-    first.save()  # nothing new
-    assert len(list(tmp_path.glob("windows-*/*.safetensors"))) == 1
-
-    later, before = make(), len(calls)
-    later.install()
-    assert torch.equal(later.tower(windows[1:]).pooler_output, outputs.pooler_output[1:]) and len(calls) == before
-    assert torch.equal(later.tower(windows[:1])[0], outputs[0][:1]) and len(calls) == before + 1
-    later.remove()
-    later.tower(windows)
-    assert len(calls) == before + 2
-    changed = make()
-    changed.tower.networks[0].dense.bias.data += 1
-    assert not torch.equal(changed(windows[1:]).pooler_output, outputs.pooler_output[1:])
-
-
 def test_chunks_and_losses_agree(teacher, start):
     """With the contrastive loss and alone; in chunks and whole."""
     accelerator, torch_inputs = Accelerator(cpu=True), torch.randn(6, 2 * RATE)
@@ -174,8 +135,9 @@ def test_chunks_and_losses_agree(teacher, start):
         for chunk_size in (None, 4):
             torch.manual_seed(0)
             model = make_model(start)
-            distillation = Distillation(str(teacher), model.audio_model)
-            objective = ContrastiveObjective(model, distillation=distillation, distillation_weight=weight).train()
+            distillation = DistillationTask(str(teacher), model, weight)
+            tasks = [distillation] if weight == 1 else [ContrastiveTask(model), distillation]
+            objective = Objective(model, tasks).train()
             objective.freeze(set(), batch_norm=True)
             objective.eval()  # without dropout
             loss, parts = backward(accelerator, objective, inputs, targets, chunk_size)

@@ -1,8 +1,11 @@
+# Copyright 2026 The MusCALL repository authors. Licensed under the Apache License, Version 2.0.
+"""Configurations: defaults, round trips, and values that are refused."""
+
 import json
 
 import pytest
 
-from configuration_muscall import MusCALLAudioConfig, MusCALLConfig
+from configuration_muscall import MusCALLAudioConfig, MusCALLConfig, MusCALLMusicnnConfig
 
 
 def test_defaults_are_the_papers():
@@ -89,3 +92,26 @@ def test_eos_pooling_needs_an_end_of_text_token():
 def test_wrong_type():
     with pytest.raises(Exception, match="projection_dim.*expected int, got str"):
         MusCALLConfig(projection_dim="512")
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "expected"),
+    [
+        ("window_seconds", 1, "at least one patch of 187 frames"),
+        ("window_seconds", float("nan"), "finite"),
+        ("hop_length", 1024, "at most n_fft"),
+        ("num_networks", 0, "above 0"),
+        ("f_min", 9000, "between 0 and f_max"),
+        ("num_mel_bins", 2, "at least 3"),
+    ],
+)
+def test_impossible_value_of_musicnn(field, value, expected):
+    with pytest.raises(ValueError, match=f"MusCALLMusicnnConfig: `{field}` must be .*{expected}"):
+        MusCALLMusicnnConfig(**{field: value})
+
+
+def test_an_unknown_tower_is_refused():
+    with pytest.raises(ValueError, match="muscall_audio_model or muscall_musicnn_model, got 'clap_audio_model'"):
+        MusCALLConfig(audio_config={"model_type": "clap_audio_model"})
+    with pytest.raises(ValueError, match="`projection_hidden_size` must be an integer above 0"):
+        MusCALLConfig(projection_hidden_size=0)

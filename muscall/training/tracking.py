@@ -1,0 +1,75 @@
+# Copyright 2026 The MusCALL repository authors. Licensed under the Apache License, Version 2.0.
+"""What a run reports beside its trackers: the log that is always on, and files that cannot be read."""
+
+import json
+from pathlib import Path
+
+from accelerate import Accelerator
+from accelerate.tracking import GeneralTracker, on_main_process
+from accelerate.utils import gather_object
+from transformers.utils import logging
+
+
+logger = logging.get_logger("train")
+
+
+class JSONLTracker(GeneralTracker):
+    """
+    A tracker that appends one JSON object a log call to `log.jsonl`; it needs no package and is always on. A run that
+    was killed and resumed logs the steps since its checkpoint again: the last entry of a step counts.
+
+    Args:
+        path (`Path`):
+            The file.
+    """
+
+    name = "jsonl"
+    requires_logging_directory = False
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.path = path
+
+    @property
+    def tracker(self) -> Path:
+        return self.path
+
+    @on_main_process
+    def store_init_configuration(self, values: dict) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+
+    @on_main_process
+    def log(self, values: dict, step: int | None = None, **kwargs) -> None:
+        with self.path.open("a") as file:
+            file.write(json.dumps({"step": step, **values}) + "\n")
+
+
+def report_unreadable(
+    accelerator: Accelerator, unreadable: dict[int | str, str | None], num_tracks: int, max_fraction: float
+) -> None:
+    """
+    Name each unreadable file once.
+
+    Args:
+        accelerator (`Accelerator`):
+            Counts the files of all processes.
+        unreadable (`dict[int | str, str | None]`):
+            For each file that this process met, the reason; it becomes `None` when it has been named.
+        num_tracks (`int`):
+            The tracks that the run may meet.
+        max_fraction (`float`):
+            The share of them that may be unreadable.
+
+    Raises:
+        `ValueError`: on every process, if there are too many.
+    """
+    for index, reason in unreadable.items():
+        if reason is not None:
+            logger.warning(f"unreadable, replaced by another track: {reason}")
+            unreadable[index] = None
+    count = len(set(gather_object(list(unreadable))))  # in another epoch another process may have met the same file
+    if count > max_fraction * num_tracks:
+        raise ValueError(
+            f"{count} of {num_tracks} training tracks are unreadable (named above), more than "
+            f"max_unreadable_fraction={max_fraction}."
+        )

@@ -1,0 +1,121 @@
+# Copyright 2026 The MusCALL repository authors. Licensed under the Apache License, Version 2.0.
+"""Checkpoints: whole or absent, and a run that goes on from one ends like a run that was never interrupted."""
+
+import json
+import re
+import shutil
+import signal
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from train_runs import TORCHRUN, arguments, finish, start, stop_after
+
+from muscall.training.checkpointing import TrainState, list_checkpoints, read_state, replace_files
+
+
+@pytest.mark.slow
+def test_a_run_that_was_interrupted_and_killed_ends_like_one_that_was_not(finished, corpus, recipe, tmp_path):
+    folder = tmp_path / "run"
+    args = arguments(recipe, corpus, folder)
+    stop_after(process := start(args), folder, 7, signal.SIGINT)
+    stopped = int(re.search(r"Stopped at step (\d+) and saved", finish(process, 130))[1])
+    assert 7 < stopped < 24
+    assert list_checkpoints(folder / "checkpoints")[-1].name == f"step-{stopped:07d}"
+
+    stop_after(process := start([*args, "--resume"]), folder, 27, signal.SIGKILL)
+    assert f"from step {stopped}" in finish(process, -signal.SIGKILL)
+    assert "from step 24" in finish(start([*args, "--resume"]))
+    for name in ("step-0000048", "step-0000072"):
+        ours, theirs = (load_file(run / "checkpoints" / name / "model.safetensors") for run in (folder, finished))
+        assert [key for key in ours | theirs if not torch.equal(ours[key], theirs[key])] == []
+    ours, theirs = (json.loads((run / "results.json").read_text()) for run in (folder, finished))
+    assert ours["test"] == theirs["test"] and ours["validation"] == theirs["validation"]
+
+
+@pytest.mark.slow
+def test_two_processes_that_were_killed_end_like_two_that_were_not(corpus, recipe, tmp_path):
+    more = ("--batch_size", 4, "--num_epochs", 4, "--eval_every", 2, "--batch_norm", "synchronised", "--chunk_size", 3)
+    more += ("--freeze_audio_steps", 4, "--freeze_text_steps", -1)
+    runs = [arguments(recipe, corpus, tmp_path / name, *more) for name in ("whole", "killed")]
+    finish(start(runs[0], TORCHRUN))
+    stop_after(process := start(runs[1], TORCHRUN), tmp_path / "killed", 14, signal.SIGKILL)
+    finish(process, -signal.SIGKILL)
+    assert "from step 12" in finish(start([*runs[1], "--resume"], TORCHRUN))
+    whole, killed = (tmp_path / "whole", tmp_path / "killed")
+    for name in ("model.safetensors", "checkpoints/step-0000024/model.safetensors"):
+        ours, theirs = load_file(killed / name), load_file(whole / name)
+        assert [key for key in ours | theirs if not torch.equal(ours[key], theirs[key])] == []
+    ours, theirs = (json.loads((run / "results.json").read_text()) for run in (killed, whole))
+    assert ours["test"] == theirs["test"] and ours["validation"] == theirs["validation"]
+
+
+@pytest.mark.slow
+def test_sigterm_to_the_whole_group_saves(corpus, recipe, tmp_path):
+    """As a cluster sends it: also to the workers of the loader, which the run still needs."""
+    stop_after(process := start(arguments(recipe, corpus, tmp_path / "run")), tmp_path / "run", 3, signal.SIGTERM)
+    stopped = int(re.search(r"Stopped at step (\d+) and saved", finish(process, 130))[1])
+    assert list_checkpoints(tmp_path / "run" / "checkpoints")[-1].name == f"step-{stopped:07d}"
+
+
+@pytest.mark.slow
+def test_a_streamed_run_is_killed_and_goes_on_as_if_not(corpus, recipe, tmp_path):
+    more = ("--streaming", "--steps_per_epoch", 5, "--num_epochs", 4, "--eval_every", 2, "--shuffle_buffer", 10)
+    runs = [arguments(recipe, corpus, tmp_path / name, *more) for name in ("whole", "killed")]
+    output = finish(start(runs[0]))
+    assert "a stream of train" in output and "4 epochs of 5 steps of 8 pairs" in output
+    stop_after(process := start(runs[1]), tmp_path / "killed", 2, signal.SIGKILL)  # before it evaluated again
+    finish(process, -signal.SIGKILL)
+    stop_after(process := start([*runs[1], "--resume"]), tmp_path / "killed", 12, signal.SIGINT)
+    assert "from step 0" in finish(process, 130)
+    finish(start([*runs[1], "--resume"]))
+    ours, theirs = (load_file(tmp_path / name / "model.safetensors") for name in ("killed", "whole"))
+    assert [key for key in ours | theirs if not torch.equal(ours[key], theirs[key])] == []
+    ours, theirs = (json.loads((tmp_path / name / "results.json").read_text()) for name in ("killed", "whole"))
+    assert ours["test"] == theirs["test"] and ours["validation"] == theirs["validation"]
+
+
+@pytest.mark.slow
+def test_resuming_with_other_arguments_is_refused(run_main, finished, corpus, recipe):
+    with pytest.raises(ValueError, match="with other arguments: learning_rate was 0.003, now 0.1, seed was 0, now 1$"):
+        run_main(arguments(recipe, corpus, finished, "--resume", "--learning_rate", 0.1, "--seed", 1))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda folder: (folder / "model.safetensors").write_bytes(b"short"), "model.safetensors is not as it was"),
+        (lambda folder: (folder / "optimizer.bin").unlink(), "optimizer.bin is missing"),
+        (lambda folder: (folder / "trainer_state.json").write_text('{"step": 1'), "is not one of train.py, or torn"),
+        (lambda folder: (folder / "trainer_state.json").write_text("[1]"), "is not one of train.py, or torn"),
+    ],
+    ids=["torn", "missing", "half a state", "foreign"],
+)
+def test_checkpoints_that_are_not_whole_are_refused(run_main, finished, corpus, recipe, tmp_path, damage, message):
+    folder = shutil.copytree(finished, tmp_path / "run")
+    damage(list_checkpoints(folder / "checkpoints")[-1])
+    args = arguments(recipe, corpus, folder, "--resume")
+    with pytest.raises(
+        ValueError, match=f"--resume: .*step-0000072.*{message}.*Delete it to go on from the one before"
+    ):
+        run_main(args)
+
+
+def test_replaced_files_are_whole(tmp_path):
+    (tmp_path / "a").write_text("old")
+    with pytest.raises(KeyboardInterrupt), replace_files(tmp_path) as folder:
+        (folder / "a").write_text("half of a new")
+        raise KeyboardInterrupt
+    assert (tmp_path / "a").read_text() == "old"
+    with replace_files(tmp_path) as folder:
+        (folder / "a").write_text("new")
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"a": "new"}
+
+
+def test_the_state_of_an_earlier_version_is_read(tmp_path):
+    """`trainer_state.json` as train.py has always written it."""
+    best = {"step": 6, "mean_R@10": 25.0}
+    values = {"step": 12, "best": best, "seconds": 3.5, "arguments": {"seed": 0}, "files": {}}
+    (tmp_path / "trainer_state.json").write_text(json.dumps(values))
+    assert read_state(tmp_path) == TrainState(step=12, best=best, seconds=3.5, arguments={"seed": 0})

@@ -1,0 +1,44 @@
+# Copyright 2026 The MusCALL repository authors. Licensed under the Apache License, Version 2.0.
+"""The model card: each figure with the digits of the one table of metrics, and what the weights are bound by."""
+
+from collections import Counter
+
+from muscall.evaluation.report import DIRECTIONS, RETRIEVAL_METRICS
+from muscall.training.publishing import write_card
+
+
+def make_results():
+    metrics = {f"{direction}_{name}": 12.3456 for direction in DIRECTIONS for name in RETRIEVAL_METRICS}
+    chance = dict.fromkeys(metrics, 1.0)
+    return {
+        "test": metrics | {"text_to_audio_R@1_interval": [10.04, 15.06], "num_audio": 48, "num_text": 50},
+        "chance": chance,
+        "validation": {"step": 24},
+        "dataset": ["default", "my/corpus"],
+        "fingerprint": {"train": "abc"},
+        "num_tracks": {"train": 1234, "validation": 36},
+        "licences": Counter({"CC0": 3, "not stated": 1}),
+        "num_resamples": 1000,
+        "windows": "all",
+        "arguments": {"seed": 0},
+        "command": "accelerate launch train.py",
+        "training_seconds": 60,
+        "versions": {"torch": "2"},
+    }
+
+
+def test_figures_have_the_digits_of_the_table(tmp_path):
+    write_card(tmp_path, make_results())
+    card = (tmp_path / "README.md").read_text()
+    assert "| direction | R@1 | R@5 | R@10 | MedR | mean rank | MRR | mAP@10 |\n| --- | --- |" in card
+    assert "| text to audio | 12.3 [10.0, 15.1] | 12.3 | 12.3 | 12.3 | 12.3 | 12.346 | 12.3 |" in card
+    assert "| audio to text, chance | 1.0 | 1.0 | 1.0 | 1.0 | 1.0 | 1.000 | 1.0 |" in card
+
+
+def test_tracks_licences_and_command_are_stated(tmp_path):
+    write_card(tmp_path, make_results())
+    card = (tmp_path / "README.md").read_text()
+    assert "# MusCALL trained on the default corpus and my/corpus" in card
+    assert "1234 tracks (fingerprint `abc`); licences of all splits: CC0 (3), not stated (1)" in card
+    assert "accelerate launch train.py" in card
+    assert "The weights are those of step 24, the best by mean R@10 on the 36 validation tracks." in card
