@@ -25,7 +25,7 @@ from accelerate.utils import send_to_device
 from datasets import Dataset
 from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import AutoTokenizer
+from transformers import CLIPTokenizer
 
 from benchmarks.read_windows import write_track
 from configuration_muscall import MusCALLConfig
@@ -90,7 +90,7 @@ class Batches:
 
     def __init__(self, batch_size: int, device: torch.device):
         self.batch_size, self.device = batch_size, device
-        self.tokenizer = AutoTokenizer.from_pretrained(ROOT, trust_remote_code=True)
+        self.tokenizer = CLIPTokenizer.from_pretrained(ROOT / "clip_tokenizer")
         rows = [json.loads(line) for line in (ROOT / "corpus" / "captions.jsonl").read_text().splitlines()]
         self.captions = [caption for row in rows for caption in row["captions"]]
         self.windows = torch.randn(batch_size, 320000, device=device).mul_(0.1)
