@@ -315,7 +315,7 @@ class _TaggedFile(io.RawIOBase):
         self._position += count
         return count
 
-    def close(self):
+    def close(self) -> None:
         self._stream.close()
         super().close()
 

@@ -126,7 +126,7 @@ class MusCALLAudioConfig(MusCALLTowerConfig):
         """Channels of the last stage."""
         return 32 * self.stem_width
 
-    def validate_architecture(self):
+    def validate_architecture(self) -> None:
         """Check every value against its range; also part of the `@strict` validation before saving."""
         for name in ("sampling_rate", "window_seconds", "n_fft", "hop_length", "num_mel_bins", "top_db"):
             _check(math.isfinite(getattr(self, name)) and getattr(self, name) > 0, self, name, "a number above 0")
@@ -221,7 +221,7 @@ class MusCALLMusicnnConfig(MusCALLTowerConfig):
         """Size of the pooled feature."""
         return self.num_networks * self.feature_size
 
-    def validate_architecture(self):
+    def validate_architecture(self) -> None:
         """Check every value against its range; also part of the `@strict` validation before saving."""
         for name in ("sampling_rate", "n_fft", "hop_length", "patch_frames", "num_networks"):
             _check(getattr(self, name) > 0, self, name, "an integer above 0")
@@ -299,7 +299,7 @@ class MusCALLConfig(PreTrainedConfig):
         super().__post_init__(**kwargs)
         self.validate_architecture()  # here too, so that construction raises a plain `ValueError`
 
-    def validate_architecture(self):
+    def validate_architecture(self) -> None:
         """Check every value against its range; also part of the `@strict` validation before saving."""
         _check(self.text_pooling in ("eos", "cls", "mean"), self, "text_pooling", "'eos', 'cls' or 'mean'")
         _check(

@@ -9,18 +9,20 @@ each gets clips of the length it was made for: 20 s at 16 kHz and 10 s at 48 kHz
 
 import argparse
 import time
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
-from transformers import ClapConfig, ClapFeatureExtractor, ClapModel
+from transformers import ClapConfig, ClapFeatureExtractor, ClapModel, PreTrainedModel, SequenceFeatureExtractor
 
 from configuration_muscall import MusCALLConfig
 from modeling_muscall import MusCALLModel
 from processing_muscall import MusCALLFeatureExtractor
 
 
-def seconds(function, repeats):
-    """The fastest of `repeats` runs after one that does not count."""
+def seconds(function: Callable[[], object], repeats: int) -> float:
+    """Return the time of the fastest of `repeats` runs, after one that does not count."""
     function()
     times = []
     for _ in range(repeats):
@@ -30,8 +32,14 @@ def seconds(function, repeats):
     return min(times)
 
 
+def embed(
+    model: PreTrainedModel, extractor: SequenceFeatureExtractor, clips: list[np.ndarray], sampling_rate: int
+) -> None:
+    model.get_audio_features(**extractor(clips, sampling_rate=sampling_rate, return_tensors="pt"))
+
+
 @torch.inference_mode()
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=5)
     args = parser.parse_args()
@@ -44,17 +52,8 @@ def main():
     for batch_size in (1, 16):
         our_clips = [random.normal(size=320000).astype(np.float32) / 10 for _ in range(batch_size)]
         clap_clips = [random.normal(size=480000).astype(np.float32) / 10 for _ in range(batch_size)]
-
-        def run_ours(clips=our_clips):
-            inputs = our_extractor(clips, sampling_rate=16000, return_tensors="pt")
-            ours.get_audio_features(**inputs)
-
-        def run_clap(clips=clap_clips):
-            inputs = clap_extractor(clips, sampling_rate=48000, return_tensors="pt")
-            clap.get_audio_features(**inputs)
-
-        our_rate = batch_size / seconds(run_ours, args.repeats)
-        clap_rate = batch_size / seconds(run_clap, args.repeats)
+        our_rate = batch_size / seconds(partial(embed, ours, our_extractor, our_clips, 16000), args.repeats)
+        clap_rate = batch_size / seconds(partial(embed, clap, clap_extractor, clap_clips, 48000), args.repeats)
         print(
             f"batch {batch_size}: MusCALL {our_rate:.1f} clips/s of 20 s, CLAP {clap_rate:.1f} clips/s of 10 s, "
             f"ratio {our_rate / clap_rate:.2f} in clips, {2 * our_rate / clap_rate:.2f} in seconds of audio"

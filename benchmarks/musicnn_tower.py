@@ -53,7 +53,7 @@ def run_plainly(network: MusCALLMusicnnNetwork, patches: torch.Tensor) -> torch.
 
 
 @torch.inference_mode()
-def run_teacher(tower: MusCALLMusicnnModel, clips: torch.Tensor, at_once: int):
+def run_teacher(tower: MusCALLMusicnnModel, clips: torch.Tensor, at_once: int) -> None:
     size, starts = tower.config.patch_frames, tower.config.patch_starts
     for clip in clips:
         spectrogram = tower.log_mel(clip[None])
@@ -87,11 +87,11 @@ def time_in_turns(functions: dict[str, Callable], repeats: int) -> dict[str, flo
     return best
 
 
-def step(run: Callable, tower: MusCALLMusicnnModel, patches: torch.Tensor):
+def step(run: Callable, tower: MusCALLMusicnnModel, patches: torch.Tensor) -> None:
     sum(run(network, patches).square().sum() for network in tower.networks).backward()
 
 
-def compare_training(tower: MusCALLMusicnnModel, clips: torch.Tensor, repeats: int):
+def compare_training(tower: MusCALLMusicnnModel, clips: torch.Tensor, repeats: int) -> None:
     size = tower.config.patch_frames
     patches = torch.cat([part for part in tower.log_mel(clips).split(size, dim=2) if part.shape[2] == size])
     for parameter in tower.constant_norm_parameters():
@@ -108,7 +108,7 @@ def peak_memory() -> int:
     return int(re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())[1]) // 1024
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batch_size", type=int, default=4)
     parser.add_argument("--repeats", type=int, default=5)

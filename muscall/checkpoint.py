@@ -109,7 +109,7 @@ def embed(folder: Path, audio: bytes, sentences: list[str]) -> dict[str, torch.T
     return {"audio_embeds": outputs.audio_embeds, "text_embeds": outputs.text_embeds}
 
 
-def write_golden(folder: Path):
+def write_golden(folder: Path) -> None:
     """Embed the golden inputs, one track of one window and a quarter and four sentences, and write all of them."""
     processor = AutoProcessor.from_pretrained(**with_code(folder), trust_remote_code=True)
     audio = make_audio(1.25 * processor.feature_extractor.window_seconds)

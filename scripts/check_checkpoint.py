@@ -10,7 +10,7 @@ import sys
 from muscall.checkpoint import check_golden, resolve
 
 
-def main():
+def main() -> None:
     if len(sys.argv) != 2:
         sys.exit("usage: python -m scripts.check_checkpoint FOLDER_OR_HUB_ID")
     try:

@@ -54,7 +54,7 @@ class TextGraph(nn.Module):
         return self.model.get_text_features(input_ids, attention_mask).pooler_output
 
 
-def export_graphs(model: MusCALLModel, folder: Path, max_tokens: int):
+def export_graphs(model: MusCALLModel, folder: Path, max_tokens: int) -> None:
     """
     Write the graphs of both towers, and that of the text tower also with 8-bit weights.
 
@@ -139,7 +139,7 @@ def export_onnx(checkpoint: str | Path, folder: str | Path) -> list[Path]:
     return sorted(target.glob("*.onnx"))
 
 
-def main():
+def main() -> None:
     if len(sys.argv) != 3:
         sys.exit("usage: python -m scripts.export_onnx CHECKPOINT FOLDER")
     disable_progress_bar()

@@ -150,11 +150,12 @@ def test_checkpoint_with_a_missing_or_extra_tensor(checkpoint, tmp_path, change,
         AutoModel.from_pretrained(tmp_path, trust_remote_code=True)
 
 
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
 @pytest.mark.parametrize("name", ["audio_projection.weight", "audio_model.blocks.0.conv1.norm.running_var"])
-def test_checkpoint_with_nan(checkpoint, tmp_path, name):
+def test_checkpoint_with_nan_or_infinity(checkpoint, tmp_path, name, value):
     shutil.copytree(checkpoint, tmp_path, dirs_exist_ok=True)
     state = load_file(checkpoint / "model.safetensors")
-    state[name].view(-1)[3] = float("nan")
+    state[name].view(-1)[3] = float(value)
     save_file(state, tmp_path / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(ValueError, match=f"NaN or infinite values: {re.escape(name)}"):
         AutoModel.from_pretrained(tmp_path, trust_remote_code=True)
