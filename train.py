@@ -45,7 +45,7 @@ from transformers import (
 from transformers.utils import logging
 
 from configuration_muscall import MusCALLConfig
-from corpus.build import build_corpus
+from corpus.build import resolve_dataset
 from modeling_muscall import (
     AUDIO_MODELS,
     MAX_LOGIT_SCALE,
@@ -461,7 +461,7 @@ def main(command_line: list[str] | None = None):
     with accelerator.local_main_process_first():  # each machine has a disk of its own
         corpora = [
             load_corpus(
-                str(build_corpus()) if dataset == "default" else dataset,
+                resolve_dataset(dataset),
                 data_args.dataset_name,
                 data_args.audio_column,
                 data_args.caption_column,
