@@ -28,7 +28,7 @@ from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 from transformers import get_cosine_schedule_with_warmup
 
-from corpus.build import build_corpus
+from corpus.build import resolve_dataset
 from modeling_muscall import MAX_LOGIT_SCALE, MusCALLModel
 from muscall.evaluation.embedding import embed_corpus
 from muscall.evaluation.retrieval import chance_metrics, retrieval_metrics
@@ -169,7 +169,7 @@ def build_run(model_args: ModelArguments, data_args: DataArguments, args: Traini
 
     # Data
     with accelerator.local_main_process_first():  # each machine has a disk of its own
-        datasets = [str(build_corpus()) if name == "default" else name for name in data_args.dataset]
+        datasets = [resolve_dataset(name) for name in data_args.dataset]
         splits = load_corpora(datasets, data_args, args.seed)
     data = build_data(splits, model, processor, accelerator, data_args, args)
 

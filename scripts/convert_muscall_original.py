@@ -1,7 +1,8 @@
 # Copyright 2026 The MusCALL repository authors. Licensed under the Apache License, Version 2.0.
-"""Converts a checkpoint of the paper's released code into a folder that `AutoModel` loads.
+"""
+Convert a checkpoint of the paper's released code into a folder that `AutoModel` loads.
 
-    python convert_muscall_original.py CHECKPOINT.pth.tar OUT_DIR [--config original.yaml]
+    python -m scripts.convert_muscall_original CHECKPOINT.pth.tar OUT_DIR [--config original.yaml]
 
 The checkpoint is a dictionary with a `state_dict`. Every tensor is accounted for: an unknown or missing key is an
 error that names it, and so are mel filters that do not belong to the configuration. Without `--config` the
@@ -44,7 +45,7 @@ RELEASED_CONFIG = {
     },
 }
 
-# Original name -> ours, tried in order; `None` drops the tensor.
+# Original name and the name here, tried in order; `None` drops the tensor.
 RENAMES = [
     (r"audio_backbone\.conv(\d)\.(.*)", r"audio_model.stem.conv\1.conv.\2"),
     (r"audio_backbone\.bn(\d)\.(.*)", r"audio_model.stem.conv\1.norm.\2"),
@@ -71,7 +72,7 @@ RENAMES = [
 
 
 def convert_config(original: dict) -> MusCALLConfig:
-    """The original configuration, as a dictionary with the keys of its YAML file, as ours."""
+    """Return the configuration of this repository for an original one, a dictionary with the keys of its YAML file."""
     original = original.get("model_config", original)  # a run saves it under this key
     audio, text = original["audio"], original["text"]
     return MusCALLConfig(
@@ -105,7 +106,7 @@ def convert_config(original: dict) -> MusCALLConfig:
 
 def convert_state_dict(state_dict: dict[str, torch.Tensor], config: MusCALLConfig) -> dict[str, torch.Tensor]:
     """
-    The original state dict under our names.
+    Return an original state dict under the names of this repository.
 
     Raises:
         `ValueError`: if a key is unknown.
@@ -137,7 +138,7 @@ def convert_state_dict(state_dict: dict[str, torch.Tensor], config: MusCALLConfi
 
 def convert_checkpoint(state_dict: dict[str, torch.Tensor], original_config: dict) -> MusCALLModel:
     """
-    The model of an original state dict and configuration.
+    Return the model of an original state dict and configuration.
 
     Raises:
         `ValueError`: if a key is unknown or missing, a shape differs, or the stored mel filters are not those of the
@@ -171,7 +172,7 @@ def convert_checkpoint(state_dict: dict[str, torch.Tensor], original_config: dic
     return model.eval()
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", type=Path, help="The original checkpoint, a dictionary with a `state_dict`.")
     parser.add_argument("output_dir", type=Path, help="The folder to write.")

@@ -1,11 +1,11 @@
 # Copyright 2026 The MusCALL repository authors. Licensed under the Apache License, Version 2.0.
 """
-The pretrained music taggers of the package `musicnn` (Jordi Pons, ISC licence) as an audio tower.
+Convert the pretrained music taggers of the package `musicnn` (Jordi Pons, ISC licence) into an audio tower.
 
     pip download --no-deps musicnn && unzip musicnn-*.whl -d wheel
-    python convert_musicnn.py wheel runs/musicnn
+    python -m scripts.convert_musicnn wheel runs/musicnn
 
-writes a folder that `MusCALLMusicnnModel.from_pretrained` loads: the networks of the Million Song Dataset and of
+It writes a folder that `MusCALLMusicnnModel.from_pretrained` loads: the networks of the Million Song Dataset and of
 MagnaTagATune, in this order. The layers that name tags are beside them, in `tags.safetensors`: of a feature
 `(400,)`, the sigmoid of `feature @ weight + bias` has the probability of each tag. TensorFlow is not needed.
 """
@@ -32,7 +32,7 @@ CONVS = [*(f"filters.{i}.conv" for i in range(5)), *(f"convs.{i}" for i in range
 
 
 class _Reader:
-    """Reads numbers off bytes as protocol buffers and LevelDB tables write them."""
+    """A position in bytes, from which numbers are read as protocol buffers and LevelDB tables write them."""
 
     def __init__(self, data: bytes, position: int = 0):
         self.data, self.position = data, position
@@ -52,7 +52,7 @@ class _Reader:
         return self.data[self.position - size : self.position]
 
     def message(self) -> dict[int, list]:
-        """The fields of a protocol buffer message that goes to the end of the data."""
+        """Return the fields of a protocol buffer message that goes to the end of the data."""
         fields: dict[int, list] = {}
         while self.position < len(self.data):
             key = self.varint()
@@ -63,7 +63,7 @@ class _Reader:
 
 
 def _read_block(data: bytes, offset: int, size: int) -> dict[bytes, bytes]:
-    """One uncompressed block of a LevelDB table: keys share their beginnings with the key before."""
+    """Return one uncompressed block of a LevelDB table: keys share their beginnings with the key before."""
     if data[offset + size]:
         raise ValueError("the bundle is compressed, which TensorFlow's bundles are not: is the wheel intact?")
     block = data[offset : offset + size]
@@ -78,7 +78,7 @@ def _read_block(data: bytes, offset: int, size: int) -> dict[bytes, bytes]:
 
 def read_bundle(folder: Path) -> dict[str, torch.Tensor]:
     """
-    The float32 tensors of a TensorFlow checkpoint.
+    Return the float32 tensors of a TensorFlow checkpoint.
 
     Args:
         folder (`Path`): With `.index` and `.data-00000-of-00001`.
@@ -105,7 +105,7 @@ def _numbered(name: str, number: int) -> str:
 
 
 def convert_network(bundle: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The tensors of a tagger under the names of [`MusCALLMusicnnNetwork`]."""
+    """Return the tensors of a tagger under the names of [`MusCALLMusicnnNetwork`]."""
     state = {}
     for number, target in enumerate(NORMS):
         for old, new in NORM.items():
@@ -121,6 +121,8 @@ def convert_network(bundle: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 def read_taggers(wheel: Path) -> tuple[MusCALLMusicnnModel, list[tuple[torch.Tensor, torch.Tensor, list[str]]]]:
     """
+    Read the taggers out of the wheel.
+
     Args:
         wheel (`Path`): The unpacked wheel.
 
@@ -142,7 +144,7 @@ def read_taggers(wheel: Path) -> tuple[MusCALLMusicnnModel, list[tuple[torch.Ten
     return model, layers
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("wheel", type=Path, help="the unpacked wheel")
     parser.add_argument("output_dir", type=Path)

@@ -1,7 +1,9 @@
-"""Puts what was trained into the repository, where `AutoModel.from_pretrained(".")` finds it.
+# Copyright 2026 The MusCALL repository authors. Licensed under the Apache License, Version 2.0.
+"""
+Put what was trained into the repository, where `AutoModel.from_pretrained(".")` finds it.
 
-    python tools/release.py runs/release runs/release-1 --start runs/tag_phrases
-    python tools/release.py runs/distil --subfolder fast
+    python -m scripts.release runs/release runs/release-1 --start runs/tag_phrases
+    python -m scripts.release runs/distil --subfolder fast
 
 The weights are those of the last step; of several runs, and with `--start` of what they all started from, the mean,
 which keeps what the tags know of music that training did not hear (https://arxiv.org/abs/2109.01903,
@@ -29,6 +31,7 @@ IN_EIGHT_BITS = ("word_embeddings.weight", "intermediate.dense.weight", "output.
 
 
 def shorten(name: str, tensor: torch.Tensor, eight_bits: bool) -> torch.Tensor:
+    """Return a tensor in the precision that it is stored in; `eight_bits` for the text tower's large tables."""
     if name == "logit_scale" or name.startswith("audio_model.networks.") or not tensor.is_floating_point():
         return tensor
     if "norm.running" in name:  # of the ResNet, over decibels
@@ -37,28 +40,53 @@ def shorten(name: str, tensor: torch.Tensor, eight_bits: bool) -> torch.Tensor:
     return tensor.to(torch.float8_e4m3fn if eight_bits and large else torch.float16)
 
 
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", nargs="+", type=Path)
-    parser.add_argument("--start", type=Path, help="what training started from, if it shall count as one of the runs")
-    parser.add_argument("--subfolder", default="", help="of the repository; its root by default")
-    args = parser.parse_args()
-    folder, name = ROOT / args.subfolder, args.subfolder or "release"
-    folder.mkdir(exist_ok=True)
-    models = [load_last_weights(run / "checkpoints") for run in args.runs]
-    if args.start:
-        models.append(load_file(args.start / "model.safetensors"))
-    tensors = {  # a tower that was frozen keeps its bits
+def average(models: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    """Return the mean of the weights of several models; other tensors are those of the first."""
+    return {  # the first and its differences, so that a tower that was frozen keeps its bits
         key: tensor + sum(model[key] - tensor for model in models) / len(models)
         if tensor.is_floating_point()
         else tensor
         for key, tensor in models[0].items()
     }
-    tensors = {key: shorten(key, tensor, bool(args.subfolder)) for key, tensor in tensors.items()}
-    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def write_release(runs: list[Path], start: Path | None, subfolder: str) -> Path:
+    """
+    Write weights, configuration, tokenizer, golden outputs and logs of a release into the repository.
+
+    Args:
+        runs (`list[Path]`): Run directories of `train.py`.
+        start (`Path`, *optional*): A checkpoint that counts as one of the runs.
+        subfolder (`str`): Of the repository, or `""` for its root.
+
+    Returns:
+        `Path`: the weights.
+    """
+    folder, name = ROOT / subfolder, subfolder or "release"
+    folder.mkdir(exist_ok=True)
+    models = [load_last_weights(run / "checkpoints") for run in runs]
+    if start:
+        models.append(load_file(start / "model.safetensors"))
+    tensors = {key: shorten(key, tensor, bool(subfolder)) for key, tensor in average(models).items()}
+    weights = folder / "model.safetensors"
+    save_file(tensors, weights, metadata={"format": "pt"})
     for file in FILES:
-        shutil.copy(args.runs[0] / file, folder / file)
-    logs = [(run / "log.jsonl").read_text() for run in args.runs]
+        shutil.copy(runs[0] / file, folder / file)
+    logs = [(run / "log.jsonl").read_text() for run in runs]
     (ROOT / "experiments" / f"{name}_log.jsonl").write_text("".join(logs))
     write_golden(folder)
-    print(f"{(folder / 'model.safetensors').stat().st_size / 1e6:.1f} MB")
+    return weights
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", nargs="+", type=Path)
+    parser.add_argument("--start", type=Path, help="what training started from, if it shall count as one of the runs")
+    parser.add_argument("--subfolder", default="", help="of the repository; its root by default")
+    args = parser.parse_args()
+    weights = write_release(args.runs, args.start, args.subfolder)
+    print(f"{weights.stat().st_size / 1e6:.1f} MB")
+
+
+if __name__ == "__main__":
+    main()
