@@ -37,7 +37,7 @@ from muscall.encoder import Encoder, load_encoder
 from muscall.evaluation.embedding import embed
 from muscall.evaluation.report import RETRIEVAL_METRICS, format_metric
 from muscall.evaluation.retrieval import load_metric
-from muscall.training.frozen import FrozenTower
+from muscall.training.frozen import FrozenTower, WindowCache
 from scripts.open_mix.build import is_meant
 
 
@@ -103,13 +103,11 @@ def embed_checkpoint(
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Embed the tracks, `(num_tracks, dim)`, and each kind of sentence, `(num_sentences, dim)`."""
     encoder, accelerator = load_encoder(folder), Accelerator(cpu=True)
-    tower = None
+    cache = WindowCache(save_all=True)
     if encoder.model.config.model_type == "muscall":  # checkpoints that share a tower hear the tracks once
-        tower = FrozenTower(encoder.model.audio_model, save_all=True)
-        tower.install()
+        encoder.model.audio_model = FrozenTower(encoder.model.audio_model, cache)
     audio_embeds = embed(encoder, "audio", tracks, accelerator, 4).numpy()
-    if tower is not None:
-        tower.save()
+    cache.save()
     return audio_embeds, embed_questions(partial(embed_texts, encoder, accelerator), questions)
 
 

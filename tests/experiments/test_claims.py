@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-import train
 from experiments.claims import FAMILIES, Models, summarize_runs
+from muscall.training.arguments import parse_arguments
 
 
 ROOT = Path(__file__).parents[2]
@@ -39,4 +39,4 @@ def test_a_baseline_does_not_differ_from_itself():
 def test_every_row_is_a_run_that_train_py_takes(family):
     rows = FAMILIES[family](Models("musicnn", "tag_baseline", "runs/short_start", "minilm"))
     for arguments in rows.values():
-        train.parse_arguments(["--config", str(ROOT / "recipes" / "claims.yaml"), *arguments])
+        parse_arguments(["--config", str(ROOT / "recipes" / "claims.yaml"), *arguments])
