@@ -1,9 +1,11 @@
 # Copyright 2026 The MusCALL repository authors. Licensed under the Apache License, Version 2.0.
 """Retrieval in both directions, through the `evaluate` module `metrics/cross_modal_retrieval`."""
 
+from collections.abc import Sequence
 from types import ModuleType
 
 import numpy as np
+import torch
 
 from muscall.evaluation.report import DIRECTIONS, RETRIEVAL_METRICS
 
@@ -18,17 +20,27 @@ def load_metric() -> ModuleType:
     return cross_modal_retrieval
 
 
-def retrieval_metrics(text_embeds, audio_ids, audio_embeds, num_resamples: int = 0, **kwargs) -> dict:
+def retrieval_metrics(
+    text_embeds: np.ndarray | torch.Tensor,
+    audio_ids: Sequence[int],
+    audio_embeds: np.ndarray | torch.Tensor,
+    num_resamples: int = 0,
+    return_statistics: bool = False,
+) -> dict:
     """Compute the metrics of both directions; arguments and result as of `metrics_from_embeds` in the module."""
-    return load_metric().metrics_from_embeds(text_embeds, audio_ids, audio_embeds, num_resamples, **kwargs)
+    return load_metric().metrics_from_embeds(
+        text_embeds, audio_ids, audio_embeds, num_resamples, return_statistics=return_statistics
+    )
 
 
-def chance_metrics(audio_ids) -> dict[str, float]:
+def chance_metrics(audio_ids: Sequence[int]) -> dict[str, float]:
     """Compute what a random ranking scores on average; `audio_ids` as in [`retrieval_metrics`]."""
     return retrieval_metrics(np.ones((len(audio_ids), 1)), audio_ids, np.ones((int(max(audio_ids)) + 1, 1)))
 
 
-def pool_metrics(text_embeds, audio_ids, audio_embeds, pool: int, seeds: int) -> dict[str, tuple[float, float]]:
+def pool_metrics(
+    text_embeds: np.ndarray, audio_ids: np.ndarray, audio_embeds: np.ndarray, pool: int, seeds: int
+) -> dict[str, tuple[float, float]]:
     """
     Compute retrieval among `pool` random tracks and all their captions, as the paper reports it for 1,000.
 
