@@ -1,3 +1,4 @@
+# Copyright 2026 The MusCALL repository authors. Licensed under the Apache License, Version 2.0.
 """The `cross_modal_retrieval` metric against numbers worked out by hand and against every order of the tied items."""
 
 import doctest
@@ -97,7 +98,7 @@ HAND_MADE = [
 @pytest.mark.parametrize(("scores", "relevant", "expected"), HAND_MADE)
 def test_hand_made_queries(scores, relevant, expected):
     statistics = module.query_statistics(*from_scores(scores), [np.array(relevant)])
-    assert statistics[0] == pytest.approx(expected, rel=1e-14)
+    assert statistics[0].tolist() == pytest.approx(expected, rel=1e-14)
 
 
 def test_two_tracks_four_captions(metric):
@@ -120,7 +121,7 @@ def test_queries_match_every_order_of_the_ties(seed):
     scores = np.repeat(np.linspace(0.9, -0.9, len(sizes)), sizes)
     relevant = rng.choice(len(scores), size=rng.integers(1, min(len(scores), 6) + 1), replace=False)
     statistics = module.query_statistics(*from_scores(scores), [relevant])
-    assert statistics[0] == pytest.approx(every_order(scores.tolist(), relevant.tolist()), rel=1e-12)
+    assert statistics[0].tolist() == pytest.approx(every_order(scores.tolist(), relevant.tolist()), rel=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -164,7 +165,7 @@ def test_repeated_queries_length_of_rows_and_chunks_do_not_matter():
     queries, items, relevant = case["text_embeds"], case["audio_embeds"], case["audio_ids"][:, None]
     statistics = module.query_statistics(queries, items, relevant)
     repeated = module.query_statistics(np.tile(queries, (2, 1)), items, np.tile(relevant, (2, 1)))
-    assert np.array_equal(repeated, np.tile(statistics, (2, 1)))
+    assert np.array_equal(repeated, np.tile(statistics, 2))
     for scale in (1e-30, 1e30):
         stretched = queries * rng.uniform(1, 9, (400, 1)).astype(np.float32) * np.float32(scale)
         assert np.array_equal(module.query_statistics(stretched, items * np.float32(scale), relevant), statistics)
@@ -200,7 +201,7 @@ def test_copies_tie_although_a_matrix_product_rounds_them_differently(max_scores
     first = module.query_statistics(queries, items, np.full((100, 1), 3), max_scores)
     second = module.query_statistics(queries, items, np.full((100, 1), copy), max_scores)
     assert np.array_equal(first, second)
-    assert np.all(first[:, 0] % 1 == 0.5)
+    assert np.all(first["rank"] % 1 == 0.5)
 
 
 def test_perfect_model(metric):
@@ -319,33 +320,3 @@ def test_ten_thousand_by_ten_thousand(metric):
     # float32 scores closer than their rounding may swap between two products: allow one rank in a million
     assert results["text_to_audio_mean_rank"] == pytest.approx(ranks.mean(), rel=1e-6)
     assert results["text_to_audio_R@10"] == pytest.approx(100 * np.mean(ranks <= 10), abs=0.02)
-
-
-def test_intervals_are_those_of_metrics_on_resampled_queries(metric):
-    """Against resamples written out: each metric computed anew from the repeated ranks."""
-    random = np.random.default_rng(0)
-    audio_ids = np.array([0, 0, 0, 1, 2, 2, 3, 4, 4, 5, 6, 7, 7])
-    text, audio = random.normal(size=(13, 4)), random.normal(size=(8, 4))
-    results = metric.compute(text_embeds=text, audio_ids=audio_ids, audio_embeds=audio, num_resamples=40, seed=3)
-    plain = metric.compute(text_embeds=text, audio_ids=audio_ids, audio_embeds=audio)
-    assert {name: results[name] for name in plain} == plain
-    assert set(results) - set(plain) == {f"{name}_interval" for name in plain if not name.startswith("num")}
-
-    scores = np.array([[np.dot(t, a) / np.linalg.norm(t) / np.linalg.norm(a) for a in audio] for t in text])
-    ranks = [1 + (scores[row] > scores[row, track]).sum() for row, track in enumerate(audio_ids)]
-    draws, samples = np.random.default_rng(3), {"R@5": [], "MedR": [], "MRR": []}
-    for _ in range(40):
-        tracks = draws.integers(8, size=8)
-        drawn = np.array([ranks[row] for track in tracks for row in np.flatnonzero(audio_ids == track)])
-        samples["R@5"].append(100 * (drawn <= 5).mean())
-        samples["MedR"].append(np.median(drawn))
-        samples["MRR"].append((1 / drawn).mean())
-    for name, values in samples.items():
-        expected = np.percentile(values, (2.5, 97.5))
-        np.testing.assert_allclose(results[f"text_to_audio_{name}_interval"], expected, rtol=1e-12)
-    for direction in ("text_to_audio", "audio_to_text"):
-        for name in ("R@1", "R@5", "R@10", "MedR", "mean_rank", "MRR", "mAP@10"):
-            low, high = results[f"{direction}_{name}_interval"]
-            assert low <= high
-    with pytest.raises(ValueError, match="`num_resamples` must be at least 0, got -1"):
-        metric.compute(text_embeds=text, audio_ids=audio_ids, audio_embeds=audio, num_resamples=-1)
