@@ -2,7 +2,7 @@
 """
 All retrieval metrics of both directions, against the matrix products that they need and against sorting every row.
 
-    python benchmarks/retrieval_metrics.py [--size 100000] [--dim 512] [--sorted_rows 500]
+    python -m benchmarks.retrieval_metrics [--size 100000] [--dim 512] [--sorted_rows 500]
 
 Sorting is timed on some rows and counted up to all.
 """

@@ -1,8 +1,10 @@
+# Copyright 2026 The MusCALL repository authors. Licensed under the Apache License, Version 2.0.
 """Audio-text retrieval in both directions, several captions per track, ties counted neutrally."""
 
 import functools
 import hashlib
 import math
+from collections.abc import Callable, Iterator, Sequence
 
 import datasets
 import evaluate
@@ -44,8 +46,8 @@ Returns:
     and **mean_R@10** (`float`), the mean of the two directions, **num_audio** and **num_text** (`int`). With
     `num_resamples`, for each of the metrics also **<name>_interval** (`tuple[float, float]`): its 95 % interval over
     resamples of the queries; the pool that they search stays as it is. With `return_statistics` also **statistics**
-    (`dict[str, np.ndarray]`): for each direction an array of shape `(num_queries, 6)` with rank, reciprocal rank, hit
-    in the first 1, 5 and 10, and average precision.
+    (`dict[str, np.ndarray]`): for each direction a structured array of shape `(num_queries,)` with the float64 columns
+    `rank`, `reciprocal_rank`, `hit@1`, `hit@5`, `hit@10` and `AP@10`, each 0 to 1 but for the rank.
 
 Examples:
 
@@ -86,17 +88,18 @@ DIRECTIONS = ("text_to_audio", "audio_to_text")
 CUTOFFS = (1, 5, 10)
 DEPTH = 10  # of mAP
 STATISTICS = ("rank", "reciprocal_rank", *(f"hit@{k}" for k in CUTOFFS), f"AP@{DEPTH}")
+STATISTICS_DTYPE = np.dtype([(name, np.float64) for name in STATISTICS])  # one record a query
 
 
-def tie_counts(scores, value):
-    """Number of `scores` (`np.ndarray` of shape `(N,)`) strictly above `value`, and equal to it."""
+def tie_counts(scores: np.ndarray, value: float) -> tuple[int, int]:
+    """Count the `scores` (`np.ndarray` of shape `(N,)`) strictly above `value`, and those equal to it."""
     return int(np.count_nonzero(scores > value)), int(np.count_nonzero(scores == value))
 
 
 @functools.lru_cache(maxsize=2**16)
-def expected_statistics(levels, num_relevant):
+def expected_statistics(levels: tuple[tuple[int, int, int], ...], num_relevant: int) -> tuple[float, ...]:
     """
-    Expectations of `STATISTICS` for one query, over all orders of the tied items.
+    Compute the expectations of `STATISTICS` for one query, over all orders of the tied items.
 
     Args:
         levels (`tuple[tuple[int, int, int], ...]`):
@@ -122,8 +125,8 @@ def expected_statistics(levels, num_relevant):
     above = 0  # relevant items strictly better than the level
     for better, tied, relevant in levels:
         for p in range(1, min(tied, DEPTH - better) + 1):
-            found = above + 1 + (p - 1) * (relevant - 1) / max(tied - 1, 1)
-            average_precision += relevant / tied * found / (better + p)
+            relevant_by_p = above + 1 + (p - 1) * (relevant - 1) / max(tied - 1, 1)
+            average_precision += relevant / tied * relevant_by_p / (better + p)
         above += relevant
     return rank, reciprocal_rank, *hits, average_precision / min(num_relevant, DEPTH)
 
@@ -133,7 +136,9 @@ def _unit_rows(rows):
     return np.divide(rows, np.sqrt(np.einsum("nd,nd->n", rows, rows))[:, None], out=rows)
 
 
-def query_statistics(queries, items, relevant, max_scores=2**23):
+def query_statistics(
+    queries: np.ndarray, items: np.ndarray, relevant: Sequence[np.ndarray], max_scores: int = 2**23
+) -> np.ndarray:
     """
     Rank all items for each query by cosine similarity, in float32 and in O(`max_scores`) memory.
 
@@ -146,16 +151,16 @@ def query_statistics(queries, items, relevant, max_scores=2**23):
             Scores held at a time.
 
     Returns:
-        `np.ndarray` of shape `(num_queries, 6)`: `STATISTICS` per query.
+        `np.ndarray` of shape `(num_queries,)` and dtype `STATISTICS_DTYPE`: the columns `STATISTICS`.
     """
     # A matrix product rounds equal columns differently at its edges: score each distinct item once, then repeat.
-    seen = {}
+    numbers = {}
     digests = (hashlib.blake2b(row + 0.0, digest_size=16).digest() for row in items)  # + 0.0: no negative zeros
-    source = np.array([seen.setdefault(digest, len(seen)) for digest in digests])
+    source = np.array([numbers.setdefault(digest, len(numbers)) for digest in digests])
     distinct = _unit_rows(items[np.unique(source, return_index=True)[1]])
     has_copies = len(distinct) < len(items)
 
-    statistics = np.empty((len(queries), len(STATISTICS)))
+    statistics = np.empty(len(queries), STATISTICS_DTYPE)
     chunk = max(1, max_scores // max(distinct.shape))
     for start in range(0, len(queries), chunk):
         scores = _unit_rows(queries[start : start + chunk]) @ distinct.T  # (chunk, num_distinct)
@@ -188,60 +193,147 @@ def _as_matrix(name, embeds):
     return embeds
 
 
-def _mean(values):
-    return math.fsum(values) / len(values)  # exact sum: the order of queries cannot show
-
-
-def summarize(direction, statistics):
-    """Metrics of one direction from `statistics` (`np.ndarray` of shape `(num_queries, 6)`)."""
-    rank, reciprocal_rank, *hits, average_precision = statistics.T
-    metrics = {f"R@{k}": 100 * _mean(hit) for k, hit in zip(CUTOFFS, hits, strict=True)}
-    metrics |= {"MedR": float(np.median(rank)), "mean_rank": _mean(rank), "MRR": _mean(reciprocal_rank)}
-    metrics[f"mAP@{DEPTH}"] = 100 * _mean(average_precision)
-    return {f"{direction}_{name}": value for name, value in metrics.items()}
-
-
-def resample(statistics, audio_ids, num_resamples, seed):
+def statistics_from_ranks(ranks: np.ndarray) -> np.ndarray:
     """
-    The metrics of both directions on bootstrap resamples of the tracks: a track that is drawn twice counts twice, and
-    so does each of its captions. The same seed and number of tracks draw the same tracks.
+    Compute `STATISTICS` of queries with one relevant item each from their ranks alone, which are at least 1.
+
+    A rank does not tell the size of a tie group: a query is a hit in the first k if its rank is at most k.
+    """
+    columns = (ranks, 1 / ranks, *(ranks <= k for k in CUTOFFS), (ranks <= DEPTH) / ranks)
+    statistics = np.empty(len(ranks), STATISTICS_DTYPE)
+    for name, column in zip(STATISTICS, columns, strict=True):
+        statistics[name] = column
+    return statistics
+
+
+def statistics_from_rows(rows: Sequence[Sequence[float]]) -> np.ndarray:
+    """Return statistics that were kept as rows of plain numbers, for each query its `STATISTICS` in that order."""
+    return np.array([tuple(row) for row in rows], STATISTICS_DTYPE)
+
+
+def mean(values: np.ndarray, counts: np.ndarray | None = None) -> float | np.ndarray:
+    """
+    Compute the mean over queries of `values` of shape `(num_queries,)`.
+
+    Without `counts` the sum is exact, so that the order of the queries cannot show. With `counts` of shape
+    `(..., num_queries)` each query counts that often, which gives a mean for each row; the sum is one of floats, whose
+    last bits may differ.
+    """
+    if counts is None:
+        return math.fsum(values) / len(values)
+    return counts @ values / counts.sum(axis=-1)
+
+
+def median(values: np.ndarray, counts: np.ndarray | None = None) -> float | np.ndarray:
+    """Compute the median, of an even number of values the mean of the middle two; arguments as in [`mean`]."""
+    order = np.argsort(values, kind="stable")
+    cumulative = (np.ones(len(values)) if counts is None else counts)[..., order].cumsum(axis=-1)
+    size = cumulative[..., -1:]
+    lower, upper = ((cumulative <= middle).sum(axis=-1) for middle in ((size - 1) // 2, size // 2))
+    middle = (values[order[lower]] + values[order[upper]]) / 2
+    return float(middle) if counts is None else middle
+
+
+def summarize(statistics: np.ndarray, counts: np.ndarray | None = None) -> dict[str, float | np.ndarray]:
+    """
+    Compute the metrics of one direction.
+
+    Args:
+        statistics (`np.ndarray` of shape `(num_queries,)` and dtype `STATISTICS_DTYPE`):
+            What [`query_statistics`] returned.
+        counts (`np.ndarray` of shape `(..., num_queries)`, *optional*):
+            How often each query counts, in whole numbers; once by default. Each row is for example one resample of
+            [`bootstrap`].
+
+    Returns:
+        `dict`: `R@k`, `MedR`, `mean_rank`, `MRR` and `mAP@10`; numbers, or with `counts` arrays of shape `(...)`.
+    """
+    metrics = {f"R@{k}": 100 * mean(statistics[f"hit@{k}"], counts) for k in CUTOFFS}
+    metrics |= {"MedR": median(statistics["rank"], counts), "mean_rank": mean(statistics["rank"], counts)}
+    metrics["MRR"] = mean(statistics["reciprocal_rank"], counts)
+    metrics[f"mAP@{DEPTH}"] = 100 * mean(statistics[f"AP@{DEPTH}"], counts)
+    return metrics
+
+
+def summarize_directions(
+    statistics: tuple[np.ndarray, np.ndarray], audio_ids: np.ndarray, counts: np.ndarray | None = None
+) -> dict[str, float | np.ndarray]:
+    """
+    Compute the metrics of both directions and `mean_R@10`.
 
     Args:
         statistics (`tuple[np.ndarray, np.ndarray]`):
-            `query_statistics` of text to audio and of audio to text.
+            What [`query_statistics`] returned for text to audio and for audio to text.
         audio_ids (`np.ndarray` of shape `(num_text,)`):
             The track of each caption.
-        num_resamples (`int`), seed (`int`):
-            Number of resamples, and their seed.
+        counts (`np.ndarray` of shape `(..., num_audio)`, *optional*):
+            How often each track counts, and each of its captions with it; once by default.
+    """
+    query_counts = (None, None) if counts is None else (counts[..., audio_ids], counts)
+    results = {
+        f"{direction}_{name}": value
+        for direction, rows, weights in zip(DIRECTIONS, statistics, query_counts, strict=True)
+        for name, value in summarize(rows, weights).items()
+    }
+    results["mean_R@10"] = _mean_of_directions(results)
+    return results
+
+
+def _mean_of_directions(results):
+    return sum(results[f"{direction}_R@10"] for direction in DIRECTIONS) / len(DIRECTIONS)
+
+
+def draw_counts(size: int, num_resamples: int, seed: int, max_counts: int = 2**20) -> Iterator[np.ndarray]:
+    """
+    Yield bootstrap resamples of `size` units, several at a time in O(`max_counts`) memory: arrays of shape
+    `(resamples, size)`, how often each unit was drawn. The same seed and size give the same resamples.
+    """
+    random, chunk = np.random.default_rng(seed), max(1, max_counts // size)
+    for start in range(0, num_resamples, chunk):
+        rows = min(chunk, num_resamples - start)
+        draws = random.integers(size, size=(rows, size)) + size * np.arange(rows)[:, None]
+        # float64, as the statistics are: a product of integers and floats would be converted for each column anew
+        yield np.bincount(draws.ravel(), minlength=rows * size).reshape(rows, size).astype(np.float64)
+
+
+def bootstrap(
+    metrics_of: Callable[[np.ndarray], dict[str, np.ndarray]], size: int, num_resamples: int, seed: int = 0
+) -> dict[str, np.ndarray]:
+    """
+    Compute metrics on bootstrap resamples of units: of tracks with all their captions, or of queries. Two systems on
+    the same units, resampled with the same seed, are compared resample by resample.
+
+    Args:
+        metrics_of (`Callable`):
+            From how often each unit counts, of shape `(resamples, size)`, to metrics of shape `(resamples,)`: for
+            example `functools.partial(summarize, statistics)`, or `functools.partial(summarize_directions, statistics,
+            audio_ids)` with the tracks as units.
+        size (`int`):
+            Number of units.
+        num_resamples (`int`), seed (`int`, *optional*, defaults to 0):
+            Number of resamples, at least 1, and their seed.
 
     Returns:
         `dict[str, np.ndarray]`: by the name of the metric, its value on each resample.
     """
-    num_audio = len(statistics[1])
-    tracks = (np.asarray(audio_ids), np.arange(num_audio))
-    sums = [
-        np.stack([np.bincount(track, column, num_audio) for column in (np.ones(len(track)), *values.T)], axis=1)
-        for track, values in zip(tracks, statistics, strict=True)
-    ]
-    orders = [np.argsort(values[:, 0], kind="stable") for values in statistics]
-    random, samples = np.random.default_rng(seed), {}
-    for _ in range(num_resamples):
-        counts = np.bincount(random.integers(num_audio, size=num_audio), minlength=num_audio)
-        for direction, track, values, sum_, order in zip(DIRECTIONS, tracks, statistics, sums, orders, strict=True):
-            size, rank, reciprocal_rank, *hits, average_precision = counts @ sum_
-            drawn = counts[track[order]].cumsum()  # the middle two of the ranks drawn, in order
-            middle = np.searchsorted(drawn, [(size - 1) // 2 + 1, size // 2 + 1])
-            row = {f"R@{k}": 100 * hit / size for k, hit in zip(CUTOFFS, hits, strict=True)}
-            row |= {"MedR": values[order[middle], 0].mean(), "mean_rank": rank / size}
-            row |= {"MRR": reciprocal_rank / size, f"mAP@{DEPTH}": 100 * average_precision / size}
-            for name, value in row.items():
-                samples.setdefault(f"{direction}_{name}", []).append(value)
-    samples["mean_R@10"] = np.mean([samples[f"{direction}_R@10"] for direction in DIRECTIONS], axis=0)
-    return {name: np.asarray(values) for name, values in samples.items()}
+    chunks = [metrics_of(counts) for counts in draw_counts(size, num_resamples, seed)]
+    return {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
 
 
-def metrics_from_embeds(text_embeds, audio_ids, audio_embeds, num_resamples=0, seed=0, return_statistics=False):
-    """All metrics of both directions; arguments as in `_KWARGS_DESCRIPTION`."""
+def interval(samples: np.ndarray) -> tuple[float, float]:
+    """Return the 95 % interval of a metric, or of a difference of two, from its value on each resample."""
+    return tuple(np.percentile(samples, (2.5, 97.5)).tolist())
+
+
+def metrics_from_embeds(
+    text_embeds: np.ndarray | torch.Tensor,
+    audio_ids: Sequence[int],
+    audio_embeds: np.ndarray | torch.Tensor,
+    num_resamples: int = 0,
+    seed: int = 0,
+    return_statistics: bool = False,
+) -> dict:
+    """Compute all metrics of both directions; arguments as in `_KWARGS_DESCRIPTION`."""
     text_embeds, audio_embeds = _as_matrix("text_embeds", text_embeds), _as_matrix("audio_embeds", audio_embeds)
     if text_embeds.shape[1] != audio_embeds.shape[1]:
         shapes = f"{text_embeds.shape} and {audio_embeds.shape}"
@@ -256,33 +348,33 @@ def metrics_from_embeds(text_embeds, audio_ids, audio_embeds, num_resamples=0, s
     if low < 0 or high >= num_audio:
         raise ValueError(f"`audio_ids` must be rows of `audio_embeds`, 0 to {num_audio - 1}, got {low} to {high}.")
     captions = np.bincount(audio_ids, minlength=num_audio)
-    if (silent := np.flatnonzero(captions == 0)).size:
+    if (without := np.flatnonzero(captions == 0)).size:
         raise ValueError(
-            f"Every row of `audio_embeds` needs a caption, got {silent.size} of {num_audio} without one: "
-            f"{silent[:5].tolist()}{' ...' if silent.size > 5 else ''}."
+            f"Every row of `audio_embeds` needs a caption, got {without.size} of {num_audio} without one: "
+            f"{without[:5].tolist()}{' ...' if without.size > 5 else ''}."
         )
-
-    captions_of = np.split(np.argsort(audio_ids, kind="stable"), captions.cumsum()[:-1])
     if num_resamples < 0:
         raise ValueError(f"`num_resamples` must be at least 0, got {num_resamples}.")
+
+    captions_of = np.split(np.argsort(audio_ids, kind="stable"), captions.cumsum()[:-1])
     statistics = (
         query_statistics(text_embeds, audio_embeds, audio_ids[:, None]),
         query_statistics(audio_embeds, text_embeds, captions_of),
     )
-    results = summarize("text_to_audio", statistics[0]) | summarize("audio_to_text", statistics[1])
-    results["mean_R@10"] = _mean([results[f"{direction}_R@10"] for direction in DIRECTIONS])
+    metrics_of = functools.partial(summarize_directions, statistics, audio_ids)
+    results = metrics_of()
     if num_resamples:
-        for name, values in resample(statistics, audio_ids, num_resamples, seed).items():
-            results[f"{name}_interval"] = tuple(np.percentile(values, (2.5, 97.5)).tolist())
+        for name, samples in bootstrap(metrics_of, num_audio, num_resamples, seed).items():
+            results[f"{name}_interval"] = interval(samples)
     if return_statistics:
         results["statistics"] = dict(zip(DIRECTIONS, statistics, strict=True))
     return results | {"num_audio": num_audio, "num_text": num_text}
 
 
-def metrics_from_ranks(ranks, directions):
+def metrics_from_ranks(ranks: Sequence[float], directions: Sequence[str]) -> dict:
     """
-    Metrics of those directions that occur. A rank does not tell the size of a tie group: R@k counts ranks of at most
-    k. mAP@10 is given for text to audio only, where one item is relevant.
+    Compute the metrics of those directions that occur, as [`statistics_from_ranks`] says. mAP@10 is given for text to
+    audio only, where one item is relevant.
     """
     ranks, directions = np.asarray(ranks, dtype=np.float64), np.asarray(directions)
     wrong = ranks[~(np.isfinite(ranks) & (ranks >= 1))]
@@ -295,11 +387,11 @@ def metrics_from_ranks(ranks, directions):
     queries = {direction: ranks[directions == direction] for direction in DIRECTIONS}
     for direction, rank in queries.items():
         if rank.size:
-            hits = [rank <= k for k in CUTOFFS]
-            results |= summarize(direction, np.stack([rank, 1 / rank, *hits, (rank <= DEPTH) / rank], axis=1))
+            metrics = summarize(statistics_from_ranks(rank))
+            results |= {f"{direction}_{name}": value for name, value in metrics.items()}
     results.pop(f"audio_to_text_mAP@{DEPTH}", None)
     if all(rank.size for rank in queries.values()):
-        results["mean_R@10"] = _mean([results[f"{direction}_R@10"] for direction in DIRECTIONS])
+        results["mean_R@10"] = _mean_of_directions(results)
     return results | {"num_audio": queries["audio_to_text"].size, "num_text": queries["text_to_audio"].size}
 
 

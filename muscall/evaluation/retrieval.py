@@ -1,38 +1,36 @@
 # Copyright 2026 The MusCALL repository authors. Licensed under the Apache License, Version 2.0.
 """Retrieval in both directions, through the `evaluate` module `metrics/cross_modal_retrieval`."""
 
-import functools
-from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 
 from muscall.evaluation.report import DIRECTIONS, RETRIEVAL_METRICS
 
 
-METRIC = Path(__file__).resolve().parents[2] / "metrics" / "cross_modal_retrieval"
+def load_metric() -> ModuleType:
+    """
+    Return the module itself, for what the metrics are made of: `query_statistics` per query, where a query may have
+    several relevant items; `summarize` and `summarize_directions` of these; `bootstrap` and `interval`.
+    """
+    from metrics.cross_modal_retrieval import cross_modal_retrieval  # takes seconds to import
 
-
-@functools.cache
-def _metric():
-    import evaluate  # takes seconds to import
-
-    return evaluate.load(str(METRIC))
+    return cross_modal_retrieval
 
 
 def retrieval_metrics(text_embeds, audio_ids, audio_embeds, num_resamples: int = 0, **kwargs) -> dict:
-    """Both directions through the `evaluate` module; arguments as there."""
-    embeds = {"text_embeds": text_embeds, "audio_ids": audio_ids, "audio_embeds": audio_embeds}
-    return _metric().compute(**embeds, num_resamples=num_resamples, **kwargs)
+    """Compute the metrics of both directions; arguments and result as of `metrics_from_embeds` in the module."""
+    return load_metric().metrics_from_embeds(text_embeds, audio_ids, audio_embeds, num_resamples, **kwargs)
 
 
 def chance_metrics(audio_ids) -> dict[str, float]:
-    """What a random ranking would score on average; `audio_ids` as in [`retrieval_metrics`]."""
+    """Compute what a random ranking scores on average; `audio_ids` as in [`retrieval_metrics`]."""
     return retrieval_metrics(np.ones((len(audio_ids), 1)), audio_ids, np.ones((int(max(audio_ids)) + 1, 1)))
 
 
 def pool_metrics(text_embeds, audio_ids, audio_embeds, pool: int, seeds: int) -> dict[str, tuple[float, float]]:
     """
-    Retrieval among `pool` random tracks and all their captions, as the paper reports it for 1,000.
+    Compute retrieval among `pool` random tracks and all their captions, as the paper reports it for 1,000.
 
     Args:
         text_embeds (`np.ndarray` of shape `(num_captions, dim)`), audio_ids (`np.ndarray` of shape `(num_captions,)`),
