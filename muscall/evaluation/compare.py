@@ -1,6 +1,8 @@
 # Copyright 2026 The MusCALL repository authors. Licensed under the Apache License, Version 2.0.
 """Two results on the same queries: the difference of each metric, and how sure it is."""
 
+import functools
+
 import numpy as np
 
 from metrics.cross_modal_retrieval import cross_modal_retrieval
@@ -21,8 +23,10 @@ def resample(queries: dict, num_resamples: int, seed: int) -> dict[str, np.ndarr
             Number of resamples, and their seed.
     """
     if "audio_ids" in queries:
-        statistics = tuple(np.asarray(queries[direction]) for direction in cross_modal_retrieval.DIRECTIONS)
-        return cross_modal_retrieval.resample(statistics, queries["audio_ids"], num_resamples, seed)
+        metric, audio_ids = cross_modal_retrieval, np.asarray(queries["audio_ids"])
+        statistics = tuple(metric.statistics_from_rows(queries[direction]) for direction in metric.DIRECTIONS)
+        metrics_of = functools.partial(metric.summarize_directions, statistics, audio_ids)
+        return metric.bootstrap(metrics_of, len(statistics[1]), num_resamples, seed)
     if "scores" in queries:
         columns = zip(np.array(queries["scores"]).T, np.array(queries["references"]).T, strict=True)
         rankings = [zero_shot_tagging.rank_tracks(*column) for column in columns]
