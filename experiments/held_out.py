@@ -1,12 +1,12 @@
 # Copyright 2026 The MusCALL repository authors. Licensed under the Apache License, Version 2.0.
 """
-Checkpoints on the held-out recordings of the open mix, styles that training heard and styles that it did not:
+Measure checkpoints on the held-out recordings of the open mix, styles that training heard and styles that it did not:
 
-    python results/held_out.py . runs/tag_baseline --titles sentence-transformers/all-MiniLM-L6-v2
+    python -m experiments.held_out . runs/tag_baseline --titles sentence-transformers/all-MiniLM-L6-v2
 
 - `statements`: what the packages say of their tracks, in this repository's words, sentence to track and back
-- `queries`: free-form sentences that somebody may search for, of corpus/open_mix_queries.csv
-- `styles`: those of corpus/open_mix_styles.csv, as prompts; from track to style, R@1 is the accuracy of zero-shot
+- `queries`: free-form sentences that somebody may search for, of scripts/open_mix/queries.csv
+- `styles`: those of scripts/open_mix/styles.csv, as prompts; from track to style, R@1 is the accuracy of zero-shot
   classification
 - `pseudo`: captions written from the teacher's tags, of tracks of which nothing is stated; a model that was trained on
   such captions does well on them whether they are true or not
@@ -15,62 +15,75 @@ A sentence may mean several tracks: the best of them counts. Every checkpoint af
 first: the difference with its paired interval of 95 %, by resampling queries (of `audio_to_text`: tracks). `--titles`
 adds a baseline that hears nothing: a Sentence-Transformers model reads the titles of the tracks.
 
-    python results/held_out.py . runs/tag_baseline --music FOLDER
+    python -m experiments.held_out . runs/tag_baseline --music FOLDER
 
-does so with the queries of results/second_set.csv on other recordings: FOLDER has the files that
-results/second_set_tracks.csv names, at most 90 s of each track.
+does so with the queries of experiments/second_set.csv on other recordings: FOLDER has the files that
+experiments/second_set_tracks.csv names, at most 90 s of each track.
 """
 
 import argparse
 import csv
 import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from accelerate import Accelerator
 
 from muscall.checkpoint import hash_weights
-from muscall.encoder import load_encoder
+from muscall.encoder import Encoder, load_encoder
 from muscall.evaluation.embedding import embed
+from muscall.evaluation.report import RETRIEVAL_METRICS, format_metric
+from muscall.evaluation.retrieval import load_metric
 from muscall.training.frozen import FrozenTower
 from scripts.open_mix.build import is_meant
 
 
 ROOT = Path(__file__).resolve().parents[1]
-
-NUM_RESAMPLES = 10_000
-TITLES = "titles"  # what the baseline that reads them is called
 STYLES = ROOT / "scripts" / "open_mix" / "styles.csv"
-SECOND_SET, SECOND_TRACKS = (ROOT / "experiments" / name for name in ("second_set.csv", "second_set_tracks.csv"))
+SECOND_SET = Path(__file__).with_name("second_set.csv")
+SECOND_TRACKS = Path(__file__).with_name("second_set_tracks.csv")
+
+HITS = tuple(name for name in RETRIEVAL_METRICS if name.startswith("R@"))
+METRICS = (*HITS, "MRR", "AUC")  # means over queries, all in per cent
+NUM_RESAMPLES = 10_000
+TITLES = "titles"  # the name of the baseline that reads them
 PROMPTS = ("{}", "{} music", "A {} track")  # of a style; their embeddings are averaged
+
+# For each kind of sentence: the sentences, and the tracks that each means.
+Questions = dict[str, dict[str, list[int]]]
 
 
 def read_tracks(corpus: Path) -> list[dict]:
-    """The held-out tracks, and whether training heard such styles."""
-    rows = []
+    """Read the held-out tracks of the open mix, and whether training heard such styles."""
+    tracks = []
     for folder, part in (("main/validation", "seen"), ("main/test", "seen"), ("unseen/test", "unseen")):
         for line in (corpus / folder / "metadata.jsonl").read_text(encoding="utf-8").splitlines():
-            row = json.loads(line)
-            row |= {"path_in_package": row["path"], "path": str(corpus / folder / row["file_name"]), "part": part}
-            rows.append(row | {"bytes": None, "sampling_rate": None})
-    return rows
+            track = json.loads(line)
+            track |= {"path_in_package": track["path"], "path": str(corpus / folder / track["file_name"])}
+            tracks.append(track | {"part": part, "bytes": None, "sampling_rate": None})
+    return tracks
 
 
-def read_music(folder: Path) -> tuple[list[dict], dict[str, dict[str, list[int]]]]:
-    """The recordings of the second set, which are in this folder, and for each of its queries those that it means."""
+def read_music(folder: Path) -> tuple[list[dict], Questions]:
+    """Read what is known of the second set's recordings, which lie in `folder`, and which of them each query means."""
     with SECOND_TRACKS.open(newline="", encoding="utf-8") as file:
         tracks = [row | {"part": "all", "bytes": None, "sampling_rate": None} for row in csv.DictReader(file)]
-    for row in tracks:
-        row["path"] = str(folder / row["file_name"])
+    for track in tracks:
+        track["path"] = str(folder / track["file_name"])
     with SECOND_SET.open(newline="", encoding="utf-8") as file:
-        queries = {row["query"]: row["tracks"].split("; ") for row in csv.DictReader(file)}
-    names = [track["file_name"] for track in tracks]
-    meant = {query: [i for i, name in enumerate(names) if is_meant(name, some)] for query, some in queries.items()}
-    return tracks, {"queries": meant}
+        patterns = {row["query"]: row["tracks"].split("; ") for row in csv.DictReader(file)}
+    queries = {
+        query: [number for number, track in enumerate(tracks) if is_meant(track["file_name"], wanted)]
+        for query, wanted in patterns.items()
+    }
+    return tracks, {"queries": queries}
 
 
-def read_questions(tracks: list[dict]) -> dict[str, dict[str, list[int]]]:
-    """For each kind of sentence, the sentences and the tracks that each means."""
+def read_questions(tracks: list[dict]) -> Questions:
+    """Collect the sentences about the tracks of [`read_tracks`]."""
     with STYLES.open(newline="", encoding="utf-8") as file:
         styles = {row["style"]: row["tracks"].split("; ") for row in csv.DictReader(file)}
     questions = {"statements": {}, "queries": {}, "styles": {}, "pseudo": {}}
@@ -85,56 +98,10 @@ def read_questions(tracks: list[dict]) -> dict[str, dict[str, list[int]]]:
     return questions
 
 
-def best_ranks(scores: np.ndarray, relevant: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """
-    Args:
-        scores (`np.ndarray` of shape `(queries, items)`), relevant (`np.ndarray` of shape `(queries, items)`)
-
-    Returns:
-        The rank of the best relevant item of each query, 1 the first, ties counted against it; and the probability
-        that a relevant item comes before another (ROC-AUC).
-    """
-    ranks, areas = [], []
-    for row, meant in zip(scores, relevant, strict=True):
-        others = row[~meant]
-        ranks.append(1 + (others >= row[meant].max()).sum())
-        areas.append((row[meant][:, None] > others).mean() + (row[meant][:, None] == others).mean() / 2)
-    return np.array(ranks), np.array(areas)
-
-
-def chance(relevant: np.ndarray, k: int = 10) -> float:
-    """The share of queries with one of their items among `k` random ones."""
-    items, meant = relevant.shape[1], relevant.sum(1)
-    return float(
-        1
-        - np.prod([np.clip(items - meant - draw, 0, None) / (items - draw) for draw in range(min(k, items))], 0).mean()
-    )
-
-
-def measure(text_embeds: np.ndarray, audio_embeds: np.ndarray, meant: list[list[int]]) -> dict[str, dict]:
-    """Per-query ranks and values of both directions; of audio to text for the tracks that some sentence means."""
-    relevant = np.zeros((len(meant), len(audio_embeds)), dtype=bool)
-    for row, tracks in zip(relevant, meant, strict=True):
-        row[tracks] = True
-    scores, results = text_embeds @ audio_embeds.T, {}
-    some = relevant.any(0)
-    for direction, s, r in (("text_to_audio", scores, relevant), ("audio_to_text", scores.T[some], relevant.T[some])):
-        ranks, areas = best_ranks(s, r)
-        values = {f"R@{k}": 100.0 * (ranks <= k) for k in (1, 5, 10)} | {"MRR": 100 / ranks, "AUC": 100 * areas}
-        results[direction] = {"ranks": ranks, "values": values, "MedR": float(np.median(ranks))}
-        results[direction] |= {"queries": len(s), "pool": s.shape[1]}
-        results[direction] |= {f"chance_R@{k}": 100 * chance(r, k) for k in (1, 5, 10)}
-    return results
-
-
-def interval(values: np.ndarray) -> list[float]:
-    """Of the mean, 95 %, by resampling."""
-    draws = np.random.default_rng(0).integers(len(values), size=(NUM_RESAMPLES, len(values)))
-    return np.percentile(values[draws].mean(1), (2.5, 97.5)).round(2).tolist()
-
-
-def embed_checkpoint(folder: Path, tracks: list[dict], questions: dict) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """The embeddings of the tracks, and of each kind of sentence."""
+def embed_checkpoint(
+    folder: Path, tracks: list[dict], questions: Questions
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Embed the tracks, `(num_tracks, dim)`, and each kind of sentence, `(num_sentences, dim)`."""
     encoder, accelerator = load_encoder(folder), Accelerator(cpu=True)
     tower = None
     if encoder.model.config.model_type == "muscall":  # checkpoints that share a tower hear the tracks once
@@ -143,24 +110,27 @@ def embed_checkpoint(folder: Path, tracks: list[dict], questions: dict) -> tuple
     audio_embeds = embed(encoder, "audio", tracks, accelerator, 4).numpy()
     if tower is not None:
         tower.save()
-    return audio_embeds, embed_sentences(
-        lambda sentences: embed(encoder, "text", sentences, accelerator, 64).numpy(), questions
-    )
+    return audio_embeds, embed_questions(partial(embed_texts, encoder, accelerator), questions)
 
 
-def embed_titles(model_name_or_path: str, tracks: list[dict], questions: dict):
-    """As [`embed_checkpoint`], of one that reads the titles of the tracks."""
+def embed_texts(encoder: Encoder, accelerator: Accelerator, texts: list[str]) -> np.ndarray:
+    """Embed texts by a checkpoint, in batches."""
+    return embed(encoder, "text", texts, accelerator, 64).numpy()
+
+
+def embed_titles(
+    model_name_or_path: str, tracks: list[dict], questions: Questions
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Embed the titles of the tracks and the sentences by a Sentence-Transformers model, as [`embed_checkpoint`]."""
     from sentence_transformers import SentenceTransformer  # takes seconds to import
 
     model = SentenceTransformer(model_name_or_path)
-
-    def read(sentences):
-        return model.encode(sentences, normalize_embeddings=True, show_progress_bar=False)
-
-    return read([track["title"] for track in tracks]), embed_sentences(read, questions)
+    read = partial(model.encode, normalize_embeddings=True, show_progress_bar=False)
+    return read([track["title"] for track in tracks]), embed_questions(read, questions)
 
 
-def embed_sentences(read, questions: dict) -> dict[str, np.ndarray]:
+def embed_questions(read: Callable[[list[str]], np.ndarray], questions: Questions) -> dict[str, np.ndarray]:
+    """Embed each kind of sentence by `read`, a style as the mean of its prompts."""
     embeds = {}
     for kind, sentences in questions.items():
         prompts = PROMPTS if kind == "styles" else ("{}",)
@@ -170,23 +140,156 @@ def embed_sentences(read, questions: dict) -> dict[str, np.ndarray]:
     return embeds
 
 
-def measure_all(embeds: tuple, tracks: list[dict], questions: dict) -> dict[tuple[str, str], dict]:
-    """For each kind of sentence, and of it all, those for styles that training heard, and for those it did not."""
+@dataclass(frozen=True)
+class Ranking:
+    """
+    What is known of each query of one direction.
+
+    Args:
+        statistics (`np.ndarray` of shape `(num_queries,)`):
+            The columns of `query_statistics` in `metrics/cross_modal_retrieval`.
+        areas (`np.ndarray` of shape `(num_queries,)`):
+            What [`areas_under_curve`] returned.
+        chance (`np.ndarray` of shape `(num_queries,)`):
+            As `statistics`, of a model to which all items are equal.
+        pool (`int`):
+            Items that each query ranks.
+    """
+
+    statistics: np.ndarray
+    areas: np.ndarray
+    chance: np.ndarray
+    pool: int
+
+    def summarize(self, counts: np.ndarray | None = None) -> dict[str, float | np.ndarray]:
+        """Compute `METRICS` and `MedR`, as [`summarize`]."""
+        return summarize(self.statistics, self.areas, counts)
+
+    def resample(self) -> dict[str, np.ndarray]:
+        """Compute the metrics on resamples of the queries, the same ones for every system that is asked the same."""
+        return load_metric().bootstrap(self.summarize, len(self.statistics), NUM_RESAMPLES)
+
+
+def summarize(
+    statistics: np.ndarray, areas: np.ndarray, counts: np.ndarray | None = None
+) -> dict[str, float | np.ndarray]:
+    """Compute `METRICS` in per cent, and `MedR`; `counts` says how often each query counts, by default once."""
+    metric = load_metric()
+    metrics = metric.summarize(statistics, counts)
+    values = {name: metrics[name] for name in HITS}
+    return values | {"MRR": 100 * metrics["MRR"], "AUC": 100 * metric.mean(areas, counts), "MedR": metrics["MedR"]}
+
+
+def areas_under_curve(scores: np.ndarray, relevant: list[list[int]]) -> np.ndarray:
+    """
+    Compute for each query the probability that a relevant item comes before another one (ROC-AUC); a tie counts half.
+
+    Args:
+        scores (`np.ndarray` of shape `(num_queries, num_items)`):
+            Similarities.
+        relevant (`list[list[int]]` of length `num_queries`):
+            The relevant items of each query.
+    """
+    areas = []
+    for row, items in zip(scores, relevant, strict=True):
+        values, others = row[items][:, None], np.delete(row, items)
+        areas.append((values > others).mean() + (values == others).mean() / 2)
+    return np.array(areas)
+
+
+def rank(queries: np.ndarray, items: np.ndarray, relevant: list[list[int]]) -> Ranking:
+    """Rank all items for each query by cosine similarity; arguments as of `query_statistics`."""
+    metric = load_metric()
+    queries, items = queries.astype(np.float32), items.astype(np.float32)
+    equal = [np.ones((len(rows), 1), np.float32) for rows in (queries, items)]
+    return Ranking(
+        statistics=metric.query_statistics(queries, items, relevant),
+        areas=areas_under_curve(queries @ items.T, relevant),
+        chance=metric.query_statistics(*equal, relevant),
+        pool=len(items),
+    )
+
+
+def measure(text_embeds: np.ndarray, audio_embeds: np.ndarray, relevant: list[list[int]]) -> dict[str, Ranking]:
+    """
+    Rank in both directions: all tracks for each sentence, and all sentences for each track that some sentence means.
+
+    Args:
+        text_embeds (`np.ndarray` of shape `(num_sentences, dim)`), audio_embeds (`np.ndarray` of shape
+        `(num_tracks, dim)`):
+            L2-normalised embeddings.
+        relevant (`list[list[int]]` of length `num_sentences`):
+            The tracks that each sentence means.
+    """
+    sentences_of = {track: [] for track in sorted({track for tracks in relevant for track in tracks})}
+    for sentence, tracks in enumerate(relevant):
+        for track in tracks:
+            sentences_of[track].append(sentence)
+    return {
+        "text_to_audio": rank(text_embeds, audio_embeds, relevant),
+        "audio_to_text": rank(audio_embeds[list(sentences_of)], text_embeds, list(sentences_of.values())),
+    }
+
+
+def measure_all(
+    embeds: tuple[np.ndarray, dict[str, np.ndarray]], tracks: list[dict], questions: Questions
+) -> dict[tuple[str, str], dict[str, Ranking]]:
+    """
+    Measure each kind of sentence: all of it, and where a kind has both the sentences about styles that training heard
+    and those about styles that it did not.
+    """
     audio_embeds, text_embeds = embeds
     measured = {}
     for kind, sentences in questions.items():
         parts = {"all": list(sentences)}
         for part in sorted({track["part"] for track in tracks}) if kind in ("statements", "queries") else ():
-            parts[part] = [s for s, meant in sentences.items() if all(tracks[i]["part"] == part for i in meant)]
+            parts[part] = [
+                sentence for sentence, meant in sentences.items() if all(tracks[i]["part"] == part for i in meant)
+            ]
         for part, chosen in parts.items():
             if chosen:
                 places = [list(sentences).index(sentence) for sentence in chosen]
-                meant = [sentences[sentence] for sentence in chosen]
-                measured[kind, part] = measure(text_embeds[kind][places], audio_embeds, meant)
+                relevant = [sentences[sentence] for sentence in chosen]
+                measured[kind, part] = measure(text_embeds[kind][places], audio_embeds, relevant)
     return measured
 
 
-def main():
+def rounded_interval(samples: np.ndarray) -> list[float]:
+    """Return the 95 % interval of a metric's values on resamples, or of their differences, to two digits."""
+    return np.round(load_metric().interval(samples), 2).tolist()
+
+
+def describe(ranking: Ranking, first: Ranking | None) -> dict:
+    """Return what the report has of one ranking; `first` is that of another checkpoint to compare it with."""
+    metrics, samples = ranking.summarize(), ranking.resample()
+    chance = load_metric().summarize(ranking.chance)
+    entry = {name: round(metrics[name], 2) for name in (*METRICS, "MedR")}
+    entry |= {"queries": len(ranking.statistics), "pool": ranking.pool}
+    entry |= {f"chance_{name}": round(chance[name], 2) for name in HITS}
+    entry["interval"] = {name: rounded_interval(samples[name]) for name in METRICS}
+    if first is not None:
+        reference = first.resample()
+        entry["first_less_this"] = {name: rounded_interval(reference[name] - samples[name]) for name in METRICS}
+    return entry
+
+
+def print_entry(place: str, entry: dict):
+    """Print one line of the report."""
+    line = ", ".join(f"{name} {format_metric(entry, name)}" for name in ("R@1", "R@10", "AUC"))
+    if "first_less_this" in entry:
+        low, high = entry["first_less_this"]["R@10"]
+        line += f"; first less this: R@10 {low:+.1f} to {high:+.1f}"
+    print(f"{place}: {line} ({entry['queries']} queries of {entry['pool']})")
+
+
+def print_queries(queries: dict[str, list[int]], ranking: Ranking):
+    """Print the rank of each query's best track, the best first."""
+    ranks = ranking.statistics["rank"]
+    for sentence, place in sorted(zip(queries, ranks, strict=True), key=lambda pair: pair[1]):
+        print(f"{place:4.0f}  {sentence}")
+
+
+def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoints", nargs="+", type=Path)
     parser.add_argument("--titles", help="the Sentence-Transformers model of a baseline that reads titles")
@@ -194,40 +297,34 @@ def main():
     parser.add_argument("--music", type=Path, help="the recordings of the second set, instead of the corpus")
     parser.add_argument("--output", type=Path, help="a JSON file")
     parser.add_argument("--show_queries", action="store_true", help="the rank of each query's best track, too")
-    args = parser.parse_args()
-    measured, report = {}, {}
+    return parser.parse_args()
+
+
+def main():
+    args = parse_arguments()
     if args.music:
         tracks, questions = read_music(args.music)
     else:
         tracks = read_tracks(args.corpus)
         questions = read_questions(tracks)
+
+    measured = {}
     for folder in args.checkpoints:
         measured[str(folder)] = measure_all(embed_checkpoint(folder, tracks, questions), tracks, questions)
         if args.show_queries:
-            ranks = measured[str(folder)]["queries", "all"]["text_to_audio"]["ranks"]
-            for sentence, rank in sorted(zip(questions["queries"], ranks, strict=True), key=lambda pair: pair[1]):
-                print(f"{rank:4.0f}  {sentence}")
+            print_queries(questions["queries"], measured[str(folder)]["queries", "all"]["text_to_audio"])
     if args.titles:
         measured[TITLES] = measure_all(embed_titles(args.titles, tracks, questions), tracks, questions)
-    first = str(args.checkpoints[0])
+
+    report, first = {}, str(args.checkpoints[0])
     for name, parts in measured.items():
         report[name] = {} if name == TITLES else {"checkpoint_sha256": hash_weights(Path(name))}
         for (kind, part), directions in parts.items():
-            for direction, result in directions.items():
-                values = result["values"]
-                entry = {metric: round(float(some.mean()), 2) for metric, some in values.items()}
-                entry |= {name: round(value, 2) for name, value in result.items() if name not in ("ranks", "values")}
-                entry["interval"] = {metric: interval(some) for metric, some in values.items()}
-                line = ", ".join(f"{metric} {values[metric].mean():.1f}" for metric in ("R@1", "R@10", "AUC"))
-                if name != first:
-                    ours = measured[first][kind, part][direction]["values"]
-                    entry["first_less_this"] = {
-                        metric: interval(ours[metric] - some) for metric, some in values.items()
-                    }
-                    low, high = entry["first_less_this"]["R@10"]
-                    line += f"; first less this: R@10 {low:+.1f} to {high:+.1f}"
+            for direction, ranking in directions.items():
+                reference = None if name == first else measured[first][kind, part][direction]
+                entry = describe(ranking, reference)
                 report[name].setdefault(kind, {}).setdefault(part, {})[direction] = entry
-                print(f"{name} | {kind}, {part}, {direction}: {line} ({entry['queries']} queries of {entry['pool']})")
+                print_entry(f"{name} | {kind}, {part}, {direction}", entry)
     if args.output:
         args.output.write_text(json.dumps(report, indent=2) + "\n")
 

@@ -6,42 +6,70 @@ import json
 import numpy as np
 import pytest
 
-from experiments.claims import flatten
+from experiments.claims import keep_queries
 from experiments.held_out import (
-    best_ranks,
-    chance,
-    interval,
+    Ranking,
+    areas_under_curve,
+    describe,
     measure,
     measure_all,
+    rank,
     read_music,
     read_questions,
     read_tracks,
 )
+from muscall.evaluation.retrieval import load_metric
+
+
+def items_of(cosines):
+    """Items of which a query along the first axis has these cosines; equal cosines give equal items."""
+    cosines = np.array(cosines)
+    return np.stack([cosines, np.sqrt(1 - cosines**2)], axis=1)
 
 
 def test_the_best_of_the_tracks_that_a_sentence_means():
+    ranking = rank(np.array([[1.0, 0.0]]), items_of([0.9, 0.5, 0.7, 0.1]), [[1, 2]])
+    assert ranking.statistics["rank"].tolist() == [2]
+    assert ranking.areas.tolist() == [0.5]
+
+
+def test_ties_are_neutral():
+    ranking = rank(np.array([[1.0, 0.0]]), items_of([0.2, 0.2, 0.2, 0.2]), [[0]])
+    assert ranking.statistics["rank"].tolist() == [2.5]
+    assert ranking.areas.tolist() == [0.5]
+
+
+def test_area_under_the_curve():
     scores = np.array([[0.9, 0.5, 0.7, 0.1], [0.2, 0.2, 0.2, 0.2]])
-    relevant = np.array([[False, True, True, False], [True, False, False, False]])
-    ranks, areas = best_ranks(scores, relevant)
-    assert ranks.tolist() == [2, 4]  # ties count against it
-    assert areas.tolist() == [0.5, 0.5]
+    assert areas_under_curve(scores, [[1, 2], [0]]).tolist() == [0.5, 0.5]
 
 
 def test_chance():
-    relevant = np.zeros((2, 20), dtype=bool)
-    relevant[0, 0] = relevant[1, :11] = True
-    assert chance(relevant) == pytest.approx((0.5 + 1.0) / 2)
+    ranking = rank(np.ones((2, 1)), np.random.default_rng(0).uniform(1, 2, (20, 1)), [[0], list(range(11))])
+    assert load_metric().summarize(ranking.chance)["R@10"] == pytest.approx(100 * (0.5 + 1.0) / 2)
 
 
 def test_both_directions():
     audio_embeds = np.eye(3)
     text_embeds = np.array([[1, 0, 0], [0, 0.6, 0.8]])
     results = measure(text_embeds, audio_embeds, [[0], [1]])
-    assert results["text_to_audio"]["values"]["MRR"].tolist() == [100, 50]
-    assert results["audio_to_text"]["values"]["MRR"].tolist() == [100, 100]  # of the two tracks that are meant
-    assert results["audio_to_text"]["queries"] == 2 and results["audio_to_text"]["pool"] == 2
-    assert results["text_to_audio"]["MedR"] == 1.5 and results["text_to_audio"]["values"]["R@1"].tolist() == [100, 0]
-    assert interval(np.array([1.0, 3.0]) - np.array([0.0, 2.0])) == [1, 1]
+    to_audio, to_text = results["text_to_audio"], results["audio_to_text"]
+    assert (100 * to_audio.statistics["reciprocal_rank"]).tolist() == [100, 50]
+    assert (100 * to_text.statistics["reciprocal_rank"]).tolist() == [100, 100]  # of the two tracks that are meant
+    assert len(to_text.statistics) == 2 and to_text.pool == 2
+    assert to_audio.summarize()["MedR"] == 1.5 and (100 * to_audio.statistics["hit@1"]).tolist() == [100, 0]
+
+
+def test_differences_are_paired_over_queries():
+    metric = load_metric()
+    statistics, chance = metric.statistics_from_ranks(np.array([1.0, 2.0])), np.zeros(2, metric.STATISTICS_DTYPE)
+    first = Ranking(statistics, np.array([0.9, 0.8]), chance, pool=9)
+    second = Ranking(statistics, np.array([0.8, 0.7]), chance, pool=9)
+    entry = describe(second, first)
+    assert entry["interval"]["AUC"] == [70, 80]
+    assert entry["first_less_this"]["AUC"] == [10, 10]
+    assert entry["first_less_this"]["MRR"] == [0, 0]
+    assert "first_less_this" not in describe(first, None)
 
 
 def test_questions_of_the_held_out_tracks(tmp_path):
@@ -80,7 +108,7 @@ def test_queries_of_the_second_set(tmp_path, monkeypatch):
     ]
     assert questions == {"queries": {"a march, brass": [0, 1], "slow": [2]}}
     embeds = np.eye(3), {"queries": np.array([[0.8, 0.6, 0.0], [0.8, 0.0, 0.6]])}
-    assert flatten(measure_all(embeds, tracks, questions))["queries/text_to_audio"] == {
+    assert keep_queries(measure_all(embeds, tracks, questions))["queries/text_to_audio"] == {
         "ranks": [1, 2],
         "AUC": [100.0, 50.0],
     }
