@@ -1,23 +1,28 @@
 # Copyright 2026 The MusCALL repository authors. Licensed under the Apache License, Version 2.0.
-"""Tracks to batches of random windows and captions."""
+"""Random windows and captions of tracks, and the batches that training takes of them."""
 
 import itertools
+from collections.abc import Iterator
 
 import numpy as np
 import torch
 from datasets import Dataset, IterableDataset
 from datasets.distributed import split_dataset_by_node
+from transformers import PreTrainedTokenizerBase
 
 from muscall.captions import CaptionEmbeddings
 from muscall.data.tracks import audio_source, caption_id, track_id
 from processing_muscall import AudioReader
 
 
+MAX_FAILURES = 100  # tracks in a row that cannot be read
+
+
 class TrainingWindows(torch.utils.data.Dataset):
     """
     A random window and a random caption of each track, the same for the same seed, epoch and track.
 
-    A file that cannot be read is replaced by a random other track and named in the item, so that the caller can report
+    A file that cannot be read is replaced by another random track and named in the item, so that the caller can report
     it and stop when there are too many.
 
     Args:
@@ -31,25 +36,32 @@ class TrainingWindows(torch.utils.data.Dataset):
         self.tracks, self.sampling_rate, self.window_samples, self.seed = tracks, sampling_rate, window_samples, seed
         self.epoch = 0
 
-    def set_epoch(self, epoch: int):
+    def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.tracks)
 
     def __getitem__(self, index: int) -> dict:
         return self.read(index, np.random.default_rng((self.seed, self.epoch, index)))
 
     def read(self, index: int, random: np.random.Generator) -> dict:
+        """
+        Return a random window and a random caption of a track, or of another where this one cannot be read.
+
+        Returns:
+            `dict`: `input_values` `(window_samples,)`, `caption`, `track_id`, the `index` that was read, and the
+            `unreadable` tracks: pairs of an index and a reason.
+        """
         unreadable = []
         while True:
             track = self.tracks[index]
             try:
-                item = _draw(track, self.sampling_rate, self.window_samples, random)
+                item = _read_window(track, self.sampling_rate, self.window_samples, random)
                 return {**item, "index": index, "unreadable": unreadable}
             except (ValueError, OSError) as error:
-                unreadable.append((index, _reason(track, error, f"track {index}")))
-                _check_luck(unreadable, error)
+                unreadable.append((index, _describe_failure(track, error, f"track {index}")))
+                _limit_failures(unreadable, error)
                 index = int(random.integers(len(self.tracks)))
 
 
@@ -85,12 +97,12 @@ class TrainingStream(torch.utils.data.IterableDataset):
         self.process_index, self.num_processes, self.buffer_size = process_index, num_processes, buffer_size
         self.epoch = 0
 
-    def set_epoch(self, epoch: int):
+    def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
 
-    def one_pass(self, number: int):
-        """The items of this process and worker in pass `number` of an epoch."""
-        # Shuffled anew and not by `IterableDataset.set_epoch`, which the workers of the last epoch would hear too.
+    def one_pass(self, number: int) -> Iterator[dict]:
+        """Yield the items of this process and worker in pass `number` of an epoch."""
+        # `IterableDataset.set_epoch` would also change the order of workers that are still in the last epoch.
         order = int(np.random.default_rng((self.seed, self.epoch, number)).integers(2**63))
         tracks = self.tracks.shuffle(order, buffer_size=self.buffer_size)
         tracks = split_dataset_by_node(tracks, self.process_index, self.num_processes)
@@ -98,17 +110,18 @@ class TrainingStream(torch.utils.data.IterableDataset):
         place = (self.seed, self.epoch, number, self.process_index, worker.id if worker else 0)
         unreadable = []
         for row, track in enumerate(tracks):
+            random = np.random.default_rng((*place, row))
             try:
-                item = _draw(track, self.sampling_rate, self.window_samples, np.random.default_rng((*place, row)))
+                item = _read_window(track, self.sampling_rate, self.window_samples, random)
             except (ValueError, OSError) as error:
-                reason = _reason(track, error, f"row {row}")
+                reason = _describe_failure(track, error, f"row {row}")
                 unreadable.append((track["path"] or reason, reason))
-                _check_luck(unreadable, error)
+                _limit_failures(unreadable, error)
                 continue
             yield {**item, "unreadable": unreadable}
             unreadable = []
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[dict]:
         for number in itertools.count():
             item = None
             for item in self.one_pass(number):
@@ -117,10 +130,10 @@ class TrainingStream(torch.utils.data.IterableDataset):
                 return
 
 
-def _draw(track: dict, sampling_rate: int, window_samples: int, random: np.random.Generator) -> dict:
-    """A random window and a random caption of a track."""
+def _read_window(track: dict, sampling_rate: int, window_samples: int, random: np.random.Generator) -> dict:
+    """Read a random window and a random caption of a track."""
     source = audio_source(track)
-    if isinstance(source, dict) and source["sampling_rate"] == sampling_rate:  # map no more of it than is needed
+    if isinstance(source, dict) and source["sampling_rate"] == sampling_rate:  # read no more of it than is needed
         start = int(random.integers(max(0, source["array"].shape[-1] - window_samples) + 1))
         source["array"] = source["array"][..., start : start + window_samples]
     with AudioReader(source, sampling_rate) as reader:
@@ -133,26 +146,28 @@ def _draw(track: dict, sampling_rate: int, window_samples: int, random: np.rando
     }
 
 
-def _reason(track: dict, error: Exception, place: str) -> str:
+def _describe_failure(track: dict, error: Exception, place: str) -> str:
     return str(error) if track["bytes"] is None else f"{track['path'] or place}: {error}"
 
 
-def _check_luck(unreadable: list[tuple], error: Exception):
-    if len(unreadable) > 100:
-        raise ValueError(f"100 random tracks in a row are unreadable, the last: {unreadable[-1][1]}") from error
+def _limit_failures(unreadable: list[tuple], error: Exception) -> None:
+    if len(unreadable) > MAX_FAILURES:
+        raise ValueError(
+            f"{MAX_FAILURES} random tracks in a row are unreadable, the last: {unreadable[-1][1]}"
+        ) from error
 
 
 class TrainingCollator:
     """
-    Items of [`TrainingWindows`] -> a batch: `inputs` for the model, captions padded to the longest of the batch;
-    `targets` for the loss; and the `unreadable` tracks.
+    Makes a batch of items of [`TrainingWindows`] or [`TrainingStream`]: `inputs` for the model, captions padded to the
+    longest of the batch; `targets` for the loss; and the `unreadable` tracks.
 
     Args:
-        tokenizer (`PreTrainedTokenizerBase`): That of the text tower.
+        tokenizer (`PreTrainedTokenizerBase`): The tokenizer of the text tower.
         caption_embeds (`CaptionEmbeddings`, *optional*): Adds the captions' embeddings to the targets.
     """
 
-    def __init__(self, tokenizer, caption_embeds: CaptionEmbeddings | None = None):
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, caption_embeds: CaptionEmbeddings | None = None):
         self.tokenizer, self.caption_embeds = tokenizer, caption_embeds
 
     def __call__(self, items: list[dict]) -> dict:
