@@ -44,11 +44,11 @@ class CaptionEmbeddings:
         )
 
     def __getitem__(self, captions: list[str]) -> np.ndarray:
-        """`(len(captions), dim)`, float32."""
+        """Return the embeddings of captions, float32 of shape `(len(captions), dim)`."""
         return np.asarray(self.embeds[[self.rows[caption] for caption in captions]], dtype=np.float32)
 
 
-def _embed(captions: list[str], model_name_or_path: str, device: str | None, show_progress: bool, path: Path):
+def _embed(captions: list[str], model_name_or_path: str, device: str | None, show_progress: bool, path: Path) -> None:
     from sentence_transformers import SentenceTransformer  # takes seconds to import
 
     model = SentenceTransformer(model_name_or_path, device=device)

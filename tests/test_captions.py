@@ -2,13 +2,14 @@
 """Caption embeddings: those of the sentence model, computed once, never those of other captions or another model."""
 
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 from helpers import make_sentence_model
 from sentence_transformers import SentenceTransformer
 
-from muscall import captions as module
+import muscall.captions
 from muscall.captions import CaptionEmbeddings
 
 
@@ -31,25 +32,27 @@ def test_embeddings_are_those_of_the_model_and_are_computed_once(sentence_model,
     expected = SentenceTransformer(str(sentence_model), device="cpu").encode(CAPTIONS, normalize_embeddings=True)
     np.testing.assert_allclose(embeds[CAPTIONS], expected, atol=1e-6)
     assert isinstance(embeds.embeds, np.memmap) and embeds.embeds.shape == (3, 16)
-    assert [path.suffix for path in cache.iterdir()] == [".npy"]
+    (file,) = cache.iterdir()
+    assert file.suffix == ".npy"
 
-    monkeypatch.setattr(module, "_embed", None)  # a second computation would fail
+    monkeypatch.setattr(muscall.captions, "_embed", pytest.fail)  # nothing is computed a second time
     again = CaptionEmbeddings(list(reversed(CAPTIONS)), str(sentence_model))
     np.testing.assert_array_equal(again[CAPTIONS], embeds[CAPTIONS])
     moved = shutil.copytree(sentence_model, cache.parent / "moved")
-    assert CaptionEmbeddings(CAPTIONS, str(moved)).path == embeds.path
+    assert Path(CaptionEmbeddings(CAPTIONS, str(moved)).embeds.filename) == file
+    assert list(cache.iterdir()) == [file]
 
 
 def test_other_captions_and_other_weights_are_computed_anew(sentence_model, tmp_path):
-    paths = {CaptionEmbeddings(CAPTIONS, str(sentence_model)).path}
-    paths.add(CaptionEmbeddings([*CAPTIONS, "brass"], str(sentence_model)).path)
+    files = {CaptionEmbeddings(CAPTIONS, str(sentence_model)).embeds.filename}
+    files.add(CaptionEmbeddings([*CAPTIONS, "brass"], str(sentence_model)).embeds.filename)
     other = shutil.copytree(sentence_model, tmp_path / "other")
     weights = next(other.rglob("*.safetensors"))
     content = bytearray(weights.read_bytes())
     content[-2] ^= 1
     weights.write_bytes(content)
-    paths.add(CaptionEmbeddings(CAPTIONS, str(other)).path)
-    assert len(paths) == 3
+    files.add(CaptionEmbeddings(CAPTIONS, str(other)).embeds.filename)
+    assert len(files) == 3
 
 
 def test_an_interrupted_computation_leaves_nothing_that_is_taken_for_whole(sentence_model, cache, monkeypatch):
@@ -57,5 +60,6 @@ def test_an_interrupted_computation_leaves_nothing_that_is_taken_for_whole(sente
         patch.setattr("os.replace", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             CaptionEmbeddings(CAPTIONS, str(sentence_model))
+    assert list(cache.iterdir()) == []
     embeds = CaptionEmbeddings(CAPTIONS, str(sentence_model))
-    assert np.isfinite(embeds[CAPTIONS]).all() and embeds.path.exists()
+    assert np.isfinite(embeds[CAPTIONS]).all() and Path(embeds.embeds.filename).exists()
