@@ -1,6 +1,8 @@
-"""Build the default corpus: render the shipped MIDI, decode the shipped recordings, write a Hugging Face audio folder.
+# Copyright 2026 The MusCALL repository authors. Licensed under the Apache License, Version 2.0.
+"""
+Build the default corpus: render the shipped MIDI, decode the shipped recordings, write a Hugging Face audio folder.
 
-    python corpus/build.py [--output_dir DIR] [--limit N] [--num_workers N]
+    python -m corpus.build [--output_dir DIR] [--limit N] [--num_workers N]
 
 The result is `<output_dir>/{train,validation,test}/` with the clips and a `metadata.jsonl` beside them, which
 `datasets.load_dataset("audiofolder", data_dir=output_dir)` reads. Every finished clip is kept: a build that was
@@ -16,16 +18,21 @@ import json
 import multiprocessing
 import os
 import signal
+import sys
 import time
 import zipfile
 from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import soundfile
 from tqdm import tqdm
+
+from muscall.cache import replace_file
 
 
 CORPUS = Path(__file__).resolve().parent
@@ -40,8 +47,11 @@ BUILDER = "1"  # raise it when the rendering below changes its result
 PART_SECONDS = 60  # a temporary file older than this belongs to a build that died
 
 
-def read_rows(limit=None):
-    """The rows of `captions.jsonl`; `limit` takes the same subset every time, over all splits, sources, families."""
+def read_rows(limit: int | None = None) -> list[dict]:
+    """
+    Return the rows of `captions.jsonl`. With a `limit` it is the same subset every time, balanced over splits, sources
+    and families.
+    """
     with (CORPUS / "captions.jsonl").open(encoding="utf-8") as file:
         rows = [json.loads(line) for line in file]
     if limit is None or limit >= len(rows):
@@ -62,21 +72,36 @@ def read_rows(limit=None):
     return [row for row in rows if row["id"] in chosen]
 
 
-def find_soundfont():
-    """Path of TimGM6mb.sf2 in the installed `pretty-midi` wheel, which is not imported for it."""
+def find_soundfont() -> Path:
+    """Return the path of TimGM6mb.sf2 in the installed `pretty-midi` wheel, which is not imported for it."""
     needed = {"midirenderer": "midirenderer", "soxr": "soxr", "pretty_midi": "pretty-midi"}
     missing = [wheel for module, wheel in needed.items() if importlib.util.find_spec(module) is None]
     if missing:
         raise ImportError(f"rendering the corpus needs these packages: pip install {' '.join(missing)}")
     folder = Path(importlib.util.find_spec("pretty_midi").submodule_search_locations[0])
-    found = sorted(folder.rglob("TimGM6mb.sf2"))
-    if not found:
+    soundfonts = sorted(folder.rglob("TimGM6mb.sf2"))
+    if not soundfonts:
         raise FileNotFoundError(f"no TimGM6mb.sf2 under {folder}: pip install --force-reinstall pretty-midi")
-    return found[0]
+    return soundfonts[0]
 
 
-def render(midi, soundfont):
-    """MIDI bytes -> 20 s mono float32 at 16 kHz, RMS at `LEVEL` dB unless `PEAK` binds first."""
+@cache
+def read_soundfont(path: Path) -> bytes:
+    """Return the content of a soundfont, read once by each process."""
+    return path.read_bytes()
+
+
+def render(midi: bytes, soundfont: bytes) -> np.ndarray:
+    """
+    Render a MIDI file with a soundfont.
+
+    Returns:
+        `np.ndarray`: float32 of shape `(SAMPLES,)`, 20 s at 16 kHz, with an RMS of `LEVEL` dB, or less where a sample
+        would pass `PEAK`.
+
+    Raises:
+        `ValueError`: if the music is shorter, not finite or silent.
+    """
     import midirenderer
     import soxr
 
@@ -93,15 +118,8 @@ def render(midi, soundfont):
     return wave * min(10 ** (LEVEL / 20) / rms, PEAK / float(np.abs(wave).max()))
 
 
-def replace_file(path, data):
-    """Write `data` under a temporary name, then rename it: `path` is never half a file."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    part.write_bytes(data)
-    os.replace(part, path)
-
-
-def is_current(path, fingerprint):
-    """Whether `path` is a finished rendering; its fingerprint is the comment in the FLAC header."""
+def is_current(path: Path, fingerprint: str) -> bool:
+    """Return whether a file is a finished rendering; its fingerprint is the comment in the FLAC header."""
     if not path.exists():
         return False
     try:
@@ -112,35 +130,34 @@ def is_current(path, fingerprint):
         return False
 
 
-def start_worker(soundfont_path):
-    """Once per process: read the soundfont; Ctrl-C is the parent's business, a clip in work is finished."""
-    global SOUNDFONT
+def ignore_interrupts() -> None:
+    """Leave Ctrl-C to the parent process, so that a worker finishes the clip that it is writing."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    SOUNDFONT = Path(soundfont_path).read_bytes()
 
 
-def decode(opus):
-    """Bytes of a shipped recording -> 20 s mono float32 at 16 kHz."""
+def decode(opus: bytes) -> np.ndarray:
+    """Return the samples of a shipped recording, float32 of shape `(SAMPLES,)`, 20 s at 16 kHz."""
     samples, rate = soundfile.read(io.BytesIO(opus), dtype="float32")
     if rate != RATE or samples.ndim != 1 or len(samples) < SAMPLES:
         raise ValueError(f"expected {SAMPLES} mono samples at {RATE} Hz, got {samples.shape} at {rate} Hz")
     return samples[:SAMPLES]
 
 
-def build_file(path, data, fingerprint):
-    """Write one clip, from its MIDI or its Opus file, to the FLAC file `path`."""
+def build_file(path: Path, data: bytes, fingerprint: str, soundfont: Path) -> None:
+    """Write one clip, from the content of its MIDI or Opus file, to the FLAC file `path`."""
     try:
-        wave = render(data, SOUNDFONT) if data.startswith(b"MThd") else decode(data)
+        wave = render(data, read_soundfont(soundfont)) if data.startswith(b"MThd") else decode(data)
     except ValueError as error:
         raise ValueError(f"{path.stem}: {error}") from error
     flac = io.BytesIO()
     with soundfile.SoundFile(flac, "w", samplerate=RATE, channels=1, format="FLAC", subtype="PCM_16") as file:
         file.comment = fingerprint
         file.write(wave)
-    replace_file(path, flac.getvalue())
+    with replace_file(path) as partial:
+        partial.write_bytes(flac.getvalue())
 
 
-def clean(output_dir):
+def clean(output_dir: Path) -> None:
     """Remove clips that `captions.jsonl` no longer has at this place, and what a build that died left half-written."""
     known = {row["path"] for row in read_rows()}
     for split in SPLITS:
@@ -148,14 +165,16 @@ def clean(output_dir):
         for path in [*folder.glob("mma-*.flac"), *folder.glob("produced-*.*")]:
             if f"{split}/{path.name}" not in known:
                 path.unlink()
-        for path in folder.glob(".*.part"):
+        for path in folder.glob(".*.part*"):
             if time.time() - path.stat().st_mtime > PART_SECONDS:
                 path.unlink(missing_ok=True)
 
 
-def write_metadata(output_dir, rows):
-    """One `metadata.jsonl` per split. What only some rows know (bpm, instruments, ...) goes as JSON text into one
-    column, `facts`, because `datasets` wants the same column types in every split."""
+def write_metadata(output_dir: Path, rows: list[dict]) -> None:
+    """
+    Write one `metadata.jsonl` per split. What only some rows know (bpm, instruments, ...) goes as JSON text into one
+    column, `facts`, because `datasets` wants the same column types in every split.
+    """
     shared = ("id", "captions", "source", "title", "artist", "licence", "caption_source", "family")
     for split in SPLITS:
         lines = []
@@ -165,16 +184,30 @@ def write_metadata(output_dir, rows):
                 fields = {"file_name": Path(row["path"]).name, **{name: row[name] for name in shared}}
                 fields["facts"] = json.dumps(facts, ensure_ascii=False)
                 lines.append(json.dumps(fields, ensure_ascii=False) + "\n")
-        replace_file(output_dir / split / "metadata.jsonl", "".join(lines).encode("utf-8"))
+        with replace_file(output_dir / split / "metadata.jsonl") as partial:
+            partial.write_bytes("".join(lines).encode("utf-8"))
 
 
-def build_corpus(output_dir=CORPUS / "rendered", limit=None, num_workers=None):
-    """Build the corpus, or what is missing of it.
+def read_sources(rows: list[dict]) -> Iterator[bytes]:
+    """Yield the content of the MIDI or Opus file of each row."""
+    with zipfile.ZipFile(CORPUS / "mma" / "midi.zip") as archive:
+        for row in rows:
+            if row["source"] == "mma":
+                yield archive.read(f"{row['id']}.mid")
+            else:
+                yield (CORPUS / "produced" / f"{row['id']}.opus").read_bytes()
+
+
+def build_corpus(
+    output_dir: str | Path = CORPUS / "rendered", limit: int | None = None, num_workers: int | None = None
+) -> Path:
+    """
+    Build the corpus, or what is missing of it.
 
     Args:
-        output_dir (`str` or `Path`): where the audio folder goes. Default: `corpus/rendered`, ignored by git.
-        limit (`int`, *optional*): number of clips, a fixed subset over all splits, sources and style families.
-        num_workers (`int`, *optional*): rendering processes; as many as this process may use cores by default.
+        output_dir (`str` or `Path`): Where the audio folder goes. Default: `corpus/rendered`, ignored by git.
+        limit (`int`, *optional*): Number of clips, a fixed subset over all splits, sources and style families.
+        num_workers (`int`, *optional*): Rendering processes; as many as this process may use cores by default.
 
     Returns:
         `Path`: `output_dir`.
@@ -187,21 +220,16 @@ def build_corpus(output_dir=CORPUS / "rendered", limit=None, num_workers=None):
     tools = f"{BUILDER} {RATE} {SAMPLES} {LEVEL} {PEAK} {version('midirenderer')} {version('soxr')}".encode()
     tools += hashlib.sha256(soundfont.read_bytes()).digest()
     todo = []
-    with zipfile.ZipFile(CORPUS / "mma" / "midi.zip") as archive:
-        for row in rows:
-            if row["source"] == "mma":
-                data = archive.read(f"{row['id']}.mid")
-            else:
-                data = (CORPUS / "produced" / f"{row['id']}.opus").read_bytes()
-            path, fingerprint = output_dir / row["path"], hashlib.sha256(tools + data).hexdigest()
-            if not is_current(path, fingerprint):
-                todo.append((path, data, fingerprint))
+    for row, data in zip(rows, read_sources(rows), strict=True):
+        path, fingerprint = output_dir / row["path"], hashlib.sha256(tools + data).hexdigest()
+        if not is_current(path, fingerprint):
+            todo.append((path, data, fingerprint, soundfont))
     if todo:
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count()
         workers = min(num_workers or cores, len(todo))
-        # spawn: a fork of a process that has started torch's threads can hang
+        # A fork of a process that has started torch's threads can hang.
         context = multiprocessing.get_context("spawn")
-        pool = ProcessPoolExecutor(workers, context, initializer=start_worker, initargs=(str(soundfont),))
+        pool = ProcessPoolExecutor(workers, context, initializer=ignore_interrupts)
         try:
             futures = [pool.submit(build_file, *task) for task in todo]
             done = tqdm(as_completed(futures), "building the corpus", len(rows), initial=len(rows) - len(todo))
@@ -213,7 +241,12 @@ def build_corpus(output_dir=CORPUS / "rendered", limit=None, num_workers=None):
     return output_dir
 
 
-def main():
+def resolve_dataset(dataset: str) -> str:
+    """Return the folder of the dataset `default`, which is built where it is missing; other names as they are."""
+    return str(build_corpus()) if dataset == "default" else dataset
+
+
+def main() -> None:
     parser = argparse.ArgumentParser(description="Render the default corpus into a Hugging Face audio folder.")
     parser.add_argument("--output_dir", default=CORPUS / "rendered", help="default: %(default)s")
     parser.add_argument("--limit", type=int, help="number of clips: a fixed, balanced subset")

@@ -1,3 +1,6 @@
+# Copyright 2026 The MusCALL repository authors. Licensed under the Apache License, Version 2.0.
+"""The default corpus: its captions are true of its clips, and a build is exact, repeatable and can be interrupted."""
+
 import importlib.util
 import io
 import json
@@ -17,6 +20,7 @@ import numpy as np
 import pytest
 import soundfile
 
+import corpus.build
 from corpus.build import (
     CORPUS,
     LEVEL,
@@ -28,6 +32,7 @@ from corpus.build import (
     build_corpus,
     find_soundfont,
     read_rows,
+    resolve_dataset,
 )
 
 
@@ -173,22 +178,25 @@ def test_a_stale_or_broken_clip_is_rendered_again_and_others_are_not(tmp_path):
     stale.write_bytes(good[: len(good) // 2])
     with soundfile.SoundFile(moved := out / "train" / "mma-999999.flac", "w", RATE, 1) as file:
         file.write(np.zeros(10))
-    dead = out / "train" / ".mma-000001.flac.1.part"
-    dead.write_bytes(b"half")
-    os.utime(dead, (time.time() - 2 * PART_SECONDS,) * 2)
+    # Left behind by a build that died: as `replace_file` names a file in work, and as builds before it did.
+    dead = [out / "train" / name for name in (".mma-000001.1.part.flac", ".mma-000001.flac.1.part")]
+    for path in dead:
+        path.write_bytes(b"half")
+        os.utime(path, (time.time() - 2 * PART_SECONDS,) * 2)
     build_corpus(out, limit=6)
     assert stale.read_bytes() == good and kept.stat().st_mtime_ns == mtime
-    assert not dead.exists() and not moved.exists()
+    assert not any(path.exists() for path in dead) and not moved.exists()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("blow", [signal.SIGINT, signal.SIGKILL])
 def test_an_interrupted_build_loses_no_finished_clip(tmp_path, blow):
-    command = [sys.executable, str(CORPUS / "build.py"), "--output_dir", str(tmp_path)]
+    command = [sys.executable, "-m", "corpus.build", "--output_dir", str(tmp_path)]
     build = subprocess.Popen(
         [*command, "--limit", "14", "--num_workers", "1"],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
+        cwd=REPO,
         start_new_session=True,
         # A shell starts its background jobs, perhaps this test run, with Ctrl-C ignored.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
@@ -208,7 +216,7 @@ def test_an_interrupted_build_loses_no_finished_clip(tmp_path, blow):
     for row in rows:
         assert (tmp_path / row["split"] / row["file_name"]).exists()
         assert row["captions"] and "path" not in row
-    assert blow == signal.SIGKILL or not list(tmp_path.rglob("*.part"))
+    assert blow == signal.SIGKILL or not list(tmp_path.rglob("*.part*"))
 
 
 @pytest.mark.slow
@@ -237,6 +245,12 @@ def test_limit_takes_a_balanced_subset():
     assert len({row["family"] for row in few}) >= 35
     with pytest.raises(ValueError, match="limit must be at least 1"):
         read_rows(0)
+
+
+def test_the_name_default_stands_for_the_built_corpus(monkeypatch):
+    monkeypatch.setattr(corpus.build, "build_corpus", lambda: CORPUS / "rendered")
+    assert resolve_dataset("default") == str(CORPUS / "rendered")
+    assert resolve_dataset("my/corpus") == "my/corpus"
 
 
 def test_a_missing_package_is_named(monkeypatch):
