@@ -24,6 +24,7 @@ from accelerate.utils import broadcast_object_list
 from tqdm import tqdm
 from transformers import HfArgumentParser
 
+from corpus.build import resolve_dataset
 from muscall.captions import CaptionEmbeddings
 from muscall.checkpoint import hash_weights, resolve
 from muscall.data.tracks import check_readable, hash_track, list_captions
@@ -248,7 +249,7 @@ def main(command_line: list[str] | None = None):
     with accelerator.local_main_process_first():  # each machine has a disk of its own
         source = Tracks(
             kind,
-            args.dataset,
+            args.dataset if args.preset else resolve_dataset(args.dataset),
             args.preset,
             args.dataset_name,
             args.audio_column,
@@ -256,6 +257,7 @@ def main(command_line: list[str] | None = None):
             args.metadata_column,
             args.label_separator,
             args.npy_sampling_rate,
+            display_name="default" if args.dataset == "default" else None,
         )
         split = source.choose(args.split or (preset.split if preset else None))
         others = {"validation": args.validation_split}

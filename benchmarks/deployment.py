@@ -16,6 +16,7 @@ import onnxruntime
 import torch
 from transformers.utils.logging import disable_progress_bar
 
+from corpus.build import build_corpus
 from muscall.data.tracks import audio_source, list_captions
 from muscall.encoder import load_encoder
 from muscall.evaluation.retrieval import retrieval_metrics
@@ -62,7 +63,7 @@ def main():
     arguments = parser.parse_args()
     disable_progress_bar()
     encoder = load_encoder(arguments.model)
-    tracks = Tracks("captions", "default")["test"]
+    tracks = Tracks("captions", str(build_corpus()))["test"]
     captions, audio_ids = list_captions(tracks)
     audio_ids = audio_ids.numpy()
     audio = np.stack([encoder.embed_track(audio_source(track)) for track in tracks])

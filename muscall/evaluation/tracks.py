@@ -2,19 +2,16 @@
 """Tracks with captions or labels, of any layout, for evaluation."""
 
 from pathlib import Path
+from typing import Any
 
 from datasets import ClassLabel, Dataset, List, Value
 
-from corpus.build import build_corpus
-from muscall.data.sources import load_splits
+from muscall.data.sources import label_folders, load_splits
 from muscall.data.tracks import choose_column, flatten, merge_tracks, read_captions
 from muscall.evaluation.presets import PRESETS
 
 
 LABEL_COLUMNS = ("label", "labels", "genre", "genres", "tags", "tag", "instrument", "instruments", "mood", "class")
-AUDIO_FILES = {".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif"}
-DATA_FILES = {".json", ".jsonl", ".csv", ".tsv", ".parquet", ".tar"}  # which say more than folders do
-SPLITS = ("train", "validation", "valid", "val", "dev", "test")
 
 
 class Tracks:
@@ -25,8 +22,7 @@ class Tracks:
         kind (`str`):
             What each track must have: `"captions"` or `"labels"`.
         dataset (`str`, *optional*, defaults to the preset's):
-            `default` for the corpus that comes with the repository; what `muscall.data.sources.load_corpus` takes; or,
-            for labels, a folder with a folder of audio files for each label, on its own or in one folder a split.
+            What `muscall.data.sources.load_corpus` takes or, for labels, `muscall.data.sources.label_folders`.
         preset (`str`, *optional*):
             A key of `muscall.evaluation.presets.PRESETS`, which reads the dataset.
         name (`str`, *optional*):
@@ -39,8 +35,12 @@ class Tracks:
             What separates several labels in one string, a comma for instance.
         npy_sampling_rate (`int`, *optional*):
             The rate of audio in `.npy` files, in hertz (Hz).
+        display_name (`str`, *optional*, defaults to the name of the preset, the folder or the file):
+            What the dataset is called in messages and results.
 
     Attributes:
+        name (`str`): That name.
+        raw (`dict[str, Dataset]`): The splits as the dataset has them.
         multi_label (`bool`): Whether a track may have any number of labels, and not one.
     """
 
@@ -55,28 +55,28 @@ class Tracks:
         metadata_column: str | None = None,
         label_separator: str | None = None,
         npy_sampling_rate: int | None = None,
+        display_name: str | None = None,
     ):
         self.kind, self.audio_column, self.text_column = kind, audio_column, text_column
         self.metadata_column, self.label_separator = metadata_column, label_separator
         self.npy_sampling_rate, self.folders, self.multi_label = npy_sampling_rate, {}, None
         if preset is not None:
-            self.name = preset
+            self.name = display_name or preset
             dataset = dataset or PRESETS[preset].dataset
             if dataset is None:
                 raise ValueError(f"--preset {preset} needs --dataset, the folder it is in. {PRESETS[preset].get}")
             self.raw, self.text_column = PRESETS[preset].read(dataset), kind
             self.multi_label = PRESETS[preset].multi_label
         else:
-            self.name = Path(dataset).name if Path(dataset).exists() else dataset
-            dataset = str(build_corpus()) if dataset == "default" else dataset
-            classes = _class_folders(Path(dataset)) if kind == "labels" and Path(dataset).is_dir() else None
-            if classes:
-                self.raw, self.text_column = classes, "label"
-            else:
+            self.name = display_name or (Path(dataset).name if Path(dataset).exists() else dataset)
+            labelled = label_folders(dataset) if kind == "labels" else None
+            if labelled is None:
                 self.raw, self.folders = load_splits(dataset, name)
+            else:
+                self.raw, self.text_column = labelled, "label"
 
     def choose(self, split: str | None) -> str:
-        """The name of a split that there is; without one the test split, or the only one."""
+        """Return the name of a split that exists: the one asked for, else the test split, or the only one."""
         if split is None:
             split = "test" if "test" in self.raw or len(self.raw) > 1 else next(iter(self.raw))
         if split not in self.raw:
@@ -85,8 +85,9 @@ class Tracks:
 
     def __getitem__(self, split: str) -> Dataset:
         """
-        The columns `path`, `bytes`, `sampling_rate` and `licence` of `muscall.data.sources.load_corpus`, `captions` or
-        `labels`, and where they are known `unknown` (labels that nobody looked for) and `metadata`.
+        Return the tracks of a split with the columns `path`, `bytes`, `sampling_rate` and `licence` of
+        `muscall.data.sources.load_corpus`, `captions` or `labels`, and where they are known `unknown` (labels that
+        nobody looked for) and `metadata`.
         """
         rows, where = flatten(self.raw[split]), f"{self.name} [{split}]"
         if self.kind == "captions":
@@ -128,24 +129,6 @@ class Tracks:
         return labels
 
 
-def _as_text(value) -> list[str]:
+def _as_text(value: Any) -> list[str]:
     values = value if isinstance(value, list) else [value]
     return [str(item) for item in values if item is not None and str(item).strip()]
-
-
-def _class_folders(folder: Path) -> dict[str, Dataset] | None:
-    """The splits of a folder that holds nothing but audio, in one folder for each label."""
-    paths = [path for path in sorted(folder.rglob("*")) if path.is_file() and not path.name.startswith(".")]
-    files = [path for path in paths if path.suffix.lower() in AUDIO_FILES]
-    places = [path.relative_to(folder).parts for path in files]
-    depths = {len(parts) for parts in places}
-    if any(path.suffix in DATA_FILES for path in paths) or depths not in ({2}, {3}):
-        return None
-    if depths == {3} and not {parts[0] for parts in places} <= set(SPLITS):
-        return None
-    rows = {}
-    for path, parts in zip(files, places, strict=True):
-        split = parts[0] if len(parts) == 3 else "test"
-        split = "validation" if split in ("valid", "val", "dev") else split
-        rows.setdefault(split, []).append({"audio": str(path), "label": parts[-2]})
-    return {split: Dataset.from_list(tracks) for split, tracks in rows.items()}
