@@ -248,16 +248,17 @@ def test_intervals_are_those_of_sklearn_on_resampled_tracks(metric, unknown, lev
 def test_resamples_do_not_depend_on_chunks_and_memory_is_bounded():
     scores, references = random_table(np.random.default_rng(4), 2000, 3, levels=50)
     rankings = [module.rank_tracks(*columns) for columns in zip(scores.T, references.T, strict=True)][1:2]
-    samples = module.resample(rankings, 2000, 50, 0)
+    areas = functools.partial(module.areas, rankings)
+    samples = module.bootstrap(areas, 2000, 50, 0)
     assert samples.shape == (2, 1, 50)
-    assert not np.array_equal(samples, module.resample(rankings, 2000, 50, 1))
-    for max_weights in (1, 2000 * 7):
-        chunked = module.resample(rankings, 2000, 50, 0, max_weights)
+    assert not np.array_equal(samples, module.bootstrap(areas, 2000, 50, 1))
+    for max_counts in (1, 2000 * 7):
+        chunked = module.bootstrap(areas, 2000, 50, 0, max_counts)
         assert np.array_equal(chunked[0], samples[0])  # ratios of integers
         np.testing.assert_allclose(chunked[1], samples[1], rtol=1e-13)
 
     tracemalloc.start()
-    module.resample(rankings, 2000, 2000, 0)  # 32 MB of weights, if all were held
+    module.bootstrap(areas, 2000, 2000, 0)  # 32 MB of counts, if all were held
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 24e6
