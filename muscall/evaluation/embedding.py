@@ -103,8 +103,8 @@ def embed_once(
     num_workers: int = 0,
 ) -> np.ndarray:
     """
-    Return embeddings from the Hugging Face cache, or embed as [`embed`] does what it does not hold yet. Items of one
-    key, which are the same audio or the same sentence, get one embedding: bitwise equal, so that the metrics see a tie.
+    Return embeddings from the Hugging Face cache, or embed as [`embed`] does and keep them there. Items of one key,
+    which are the same audio or the same sentence, get one embedding: bitwise equal, so that the metrics see a tie.
 
     Args:
         keys (`list[str]`): A hash of each item's content.
