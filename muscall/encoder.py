@@ -78,7 +78,7 @@ class Encoder(ABC):
     def embed_windows(self, input_values: np.ndarray) -> np.ndarray:
         """Embed windows `(windows, samples)` as L2-normalised float32 `(windows, dim)`."""
 
-    def embed_track(self, track) -> np.ndarray:
+    def embed_track(self, track: str | bytes | dict | np.ndarray | torch.Tensor) -> np.ndarray:
         """Embed a track of any length, in any form that the processor takes, as L2-normalised `(dim,)`."""
         total = 0
         for batch in self.feature_extractor.iter_windows(track, windows="all", batch_size=CHUNK):
