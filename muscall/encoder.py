@@ -25,6 +25,7 @@ from transformers import (
     ProcessorMixin,
 )
 
+from audio_muscall import AudioSource
 from modeling_muscall import MusCALLModel
 from muscall.checkpoint import hash_folder, hash_weights, resolve
 from muscall.data.tracks import audio_source
@@ -78,7 +79,7 @@ class Encoder(ABC):
     def embed_windows(self, input_values: np.ndarray) -> np.ndarray:
         """Embed windows `(windows, samples)` as L2-normalised float32 `(windows, dim)`."""
 
-    def embed_track(self, track: str | bytes | dict | np.ndarray | torch.Tensor) -> np.ndarray:
+    def embed_track(self, track: AudioSource) -> np.ndarray:
         """Embed a track of any length, in any form that the processor takes, as L2-normalised `(dim,)`."""
         total = 0
         for batch in self.feature_extractor.iter_windows(track, windows="all", batch_size=CHUNK):
