@@ -2,10 +2,10 @@
 """Checkpoints of this repository and transformers' CLAP behind one interface: texts, tracks, windows to embeddings."""
 
 import hashlib
-import importlib
 import inspect
 import tempfile
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -15,6 +15,8 @@ import torch.nn.functional as F
 import transformers
 from transformers import (
     AutoProcessor,
+    BatchEncoding,
+    ClapFeatureExtractor,
     ClapModel,
     ClapProcessor,
     PreTrainedConfig,
@@ -23,13 +25,15 @@ from transformers import (
     ProcessorMixin,
 )
 
+from audio_muscall import AudioSource
 from modeling_muscall import MusCALLModel
 from muscall.checkpoint import hash_folder, hash_weights, resolve
 from muscall.data.tracks import audio_source
 from processing_muscall import MusCALLFeatureExtractor, MusCALLProcessor
 
 
-CHUNK = 16  # windows that the model gets at a time; a track's chunks depend on the track alone, and so do its bits
+# Windows that the model gets at a time. All are of one track, so that no other track can change its embedding.
+CHUNK = 16
 
 
 class Encoder(ABC):
@@ -75,7 +79,7 @@ class Encoder(ABC):
     def embed_windows(self, input_values: np.ndarray) -> np.ndarray:
         """Embed windows `(windows, samples)` as L2-normalised float32 `(windows, dim)`."""
 
-    def embed_track(self, track) -> np.ndarray:
+    def embed_track(self, track: AudioSource) -> np.ndarray:
         """Embed a track of any length, in any form that the processor takes, as L2-normalised `(dim,)`."""
         total = 0
         for batch in self.feature_extractor.iter_windows(track, windows="all", batch_size=CHUNK):
@@ -90,7 +94,11 @@ class Encoder(ABC):
 
     def protocol(self) -> dict[str, str | int | float]:
         """Return what decides which audio is heard: `windows`, `window_seconds` and `sampling_rate`."""
-        return {name: getattr(self.feature_extractor, name) for name in ("windows", "window_seconds", "sampling_rate")}
+        return {
+            "windows": self.feature_extractor.windows,
+            "window_seconds": self.feature_extractor.window_seconds,
+            "sampling_rate": self.feature_extractor.sampling_rate,
+        }
 
     def describe(self) -> dict[str, str | int | float]:
         """Return what decides the embeddings of an index, and the path of the checkpoint, to load it again."""
@@ -112,8 +120,8 @@ class Encoder(ABC):
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
             digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
         digest.update(f"{torch.__version__} {transformers.__version__} {self.model.device.type}".encode())
-        for module in {type(self.model).__module__, MusCALLFeatureExtractor.__module__, __name__}:
-            digest.update(Path(inspect.getfile(importlib.import_module(module))).read_bytes())
+        for path in _code_files():
+            digest.update(path.read_bytes())
         with tempfile.TemporaryDirectory() as folder:
             self.processor.save_pretrained(folder)
             digest.update(hash_folder(Path(folder)).encode())
@@ -166,7 +174,9 @@ class ClapEncoder(Encoder):
     def _embed_spectrograms(self, input_features: torch.Tensor, is_longer: torch.Tensor) -> torch.Tensor:
         return F.normalize(self.model.get_audio_features(input_features, is_longer=is_longer).pooler_output, dim=-1)
 
-    def audio_features(self, input_features, is_longer, window_weights) -> torch.Tensor:
+    def audio_features(
+        self, input_features: torch.Tensor, is_longer: torch.Tensor, window_weights: torch.Tensor
+    ) -> torch.Tensor:
         real = window_weights > 0
         windows = self._embed_spectrograms(input_features, is_longer) * window_weights[real][:, None]
         tracks = real.nonzero()[:, 0]
@@ -216,29 +226,35 @@ def load_encoder(model_name_or_path: str | Path, windows: str | int | None = Non
     if windows is not None:
         settings = {"sampling_rate": encoder.feature_extractor.sampling_rate, "windows": windows}
         settings["window_seconds"] = encoder.feature_extractor.window_seconds
-        encoder.feature_extractor.windows = MusCALLFeatureExtractor(**settings).windows  # which checks it
+        encoder.feature_extractor.windows = MusCALLFeatureExtractor(**settings).windows  # the class checks the value
     return encoder
+
+
+def _code_files() -> list[Path]:
+    """Return the files that compute embeddings: those of the public classes, all beside each other, and this one."""
+    public = Path(inspect.getfile(MusCALLFeatureExtractor)).parent.glob("*muscall*.py")
+    return [*sorted(public), Path(__file__)]
 
 
 def _collate_windows(feature_extractor: MusCALLFeatureExtractor, tracks: list[dict]) -> dict[str, torch.Tensor]:
     return dict(feature_extractor([audio_source(track) for track in tracks], return_tensors="pt"))
 
 
-def _clap_inputs(clap_extractor, windows: np.ndarray) -> dict[str, torch.Tensor]:
+def _clap_inputs(clap_extractor: ClapFeatureExtractor, windows: np.ndarray) -> dict[str, torch.Tensor]:
     features = clap_extractor(list(windows), sampling_rate=clap_extractor.sampling_rate, return_tensors="pt")
-    # No window is longer than CLAP's own length; where none is, a fusing feature extractor calls a random one longer.
+    # No window is longer than CLAP's own length. A fusing feature extractor would call a random one of them longer.
     is_longer = torch.zeros(len(windows), 1, dtype=torch.bool)
     return {"input_features": features["input_features"], "is_longer": is_longer}
 
 
 def _collate_clap(
-    clap_extractor, feature_extractor: MusCALLFeatureExtractor, tracks: list[dict]
+    clap_extractor: ClapFeatureExtractor, feature_extractor: MusCALLFeatureExtractor, tracks: list[dict]
 ) -> dict[str, torch.Tensor]:
     inputs = _collate_windows(feature_extractor, tracks)
     windows = inputs["input_values"][inputs["window_weights"] > 0].numpy()
     return _clap_inputs(clap_extractor, windows) | {"window_weights": inputs["window_weights"]}
 
 
-def _collate_text(tokenize, texts: list[str]) -> dict[str, torch.Tensor]:
+def _collate_text(tokenize: Callable[..., BatchEncoding], texts: list[str]) -> dict[str, torch.Tensor]:
     inputs = tokenize(text=list(texts), return_tensors="pt")
     return {name: inputs[name] for name in ("input_ids", "attention_mask")}

@@ -85,3 +85,19 @@ def save_teacher(folder, **config):
     tensors = {"weight": torch.randn(tower.config.hidden_size, 5), "bias": torch.randn(5)}
     save_file(tensors, folder / "tags.safetensors", metadata={"tags": json.dumps(list("abcde"))})
     return folder
+
+
+def make_clap(folder, fused):
+    """A checkpoint of a tiny CLAP with random weights; `fused`: one whose feature extractor fuses long tracks."""
+    import torch
+    from transformers import ClapConfig, ClapFeatureExtractor, ClapModel, ClapProcessor, CLIPTokenizer
+
+    sizes = {"patch_embeds_hidden_size": 8, "hidden_size": 64, "depths": [1] * 4, "num_attention_heads": [1, 1, 2, 2]}
+    text = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
+    text |= {"vocab_size": 49408, "max_position_embeddings": 90}
+    config = ClapConfig(text_config=text, audio_config={**sizes, "enable_fusion": fused}, projection_dim=16)
+    torch.manual_seed(0)
+    ClapModel(config).save_pretrained(folder)
+    extractor = ClapFeatureExtractor(truncation="fusion" if fused else "rand_trunc")
+    ClapProcessor(extractor, CLIPTokenizer.from_pretrained(ROOT / "clip_tokenizer")).save_pretrained(folder)
+    return folder

@@ -1,5 +1,5 @@
 # Copyright 2026 The MusCALL repository authors. Licensed under the Apache License, Version 2.0.
-"""eval.py from the command line to its result file, on tones; and the parts of it that have a number to meet."""
+"""eval.py from the command line to its result file, on tones."""
 
 import json
 import os
@@ -14,22 +14,17 @@ import pytest
 import soundfile
 import torch
 from accelerate.state import AcceleratorState
-from helpers import RATE, make_sentence_model, save_model
+from helpers import RATE, make_clap, make_sentence_model, save_model
 from huggingface_hub import ModelCard
-from transformers import BertConfig, ClapConfig, ClapFeatureExtractor, ClapModel, ClapProcessor, CLIPTokenizer
+from transformers import BertConfig
 
 import eval as evaluation_program
 import muscall.evaluation.embedding
 from modeling_muscall import MusCALLModel
 from muscall.encoder import load_encoder
-from muscall.evaluation.compare import differences, resample
-from muscall.evaluation.diagnostics import diagnose
+from muscall.evaluation.compare import differences
 from muscall.evaluation.presets import PRESETS
-from muscall.evaluation.probe import linear_probe
-from muscall.evaluation.report import update_card, write_json
-from muscall.evaluation.retrieval import pool_metrics, retrieval_metrics
-from muscall.evaluation.zero_shot import abstention, choose_labels, label_embeds, tag_thresholds
-from processing_muscall import read_audio
+from muscall.evaluation.retrieval import retrieval_metrics
 
 
 ROOT = Path(__file__).parents[1]
@@ -197,56 +192,6 @@ def test_probe_hears_tones(run, model, tones):
     assert result["metrics"]["accuracy"] > 80 and result["c"] in (0.001, 0.01, 0.1, 1.0, 10.0)
 
 
-def test_probe_chooses_its_penalty_on_the_validation_split_alone():
-    random = np.random.default_rng(0)
-    centres = 3 * random.normal(size=(3, 6))
-    references = {name: random.integers(3, size=60) for name in ("train", "validation", "reported")}
-    splits = {name: (centres[truth] + random.normal(size=(60, 6)), truth) for name, truth in references.items()}
-    probe = linear_probe(splits, ["a", "b", "c"], 10)
-    assert probe["metrics"]["accuracy"] > 90
-    other = {**splits, "reported": (splits["reported"][0], (splits["reported"][1] + 1) % 3)}
-    assert linear_probe(other, ["a", "b", "c"], 10)["c"] == probe["c"]
-    tags = {
-        name: (rows, np.stack([truth == 0, truth == 1], axis=1).astype(int)) for name, (rows, truth) in splits.items()
-    }
-    tags["train"][1][:5, 0] = -1
-    assert linear_probe(tags, ["a", "b"], 0)["metrics"]["roc_auc"] > 0.95
-
-
-def make_clap(folder, fused):
-    sizes = {"patch_embeds_hidden_size": 8, "hidden_size": 64, "depths": [1] * 4, "num_attention_heads": [1, 1, 2, 2]}
-    text = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
-    text |= {"vocab_size": 49408, "max_position_embeddings": 90}
-    config = ClapConfig(text_config=text, audio_config={**sizes, "enable_fusion": fused}, projection_dim=16)
-    torch.manual_seed(0)
-    ClapModel(config).save_pretrained(folder)
-    extractor = ClapFeatureExtractor(truncation="fusion" if fused else "rand_trunc")
-    ClapProcessor(extractor, CLIPTokenizer.from_pretrained(ROOT / "clip_tokenizer")).save_pretrained(folder)
-    return folder
-
-
-@torch.no_grad()
-@pytest.mark.parametrize("fused", [False, True])
-def test_clap_hears_whole_tracks_and_always_the_same(tmp_path, fused):
-    """Its own feature extractor takes a random part of a long track, and fuses a random item of a batch."""
-    encoder = load_encoder(make_clap(tmp_path / "clap", fused))
-    path = tmp_path / "noise.wav"
-    noise = np.random.default_rng(0).normal(0, 0.1, 25 * 16000)
-    soundfile.write(path, noise, 16000)
-    tracks = [{"path": str(path), "bytes": None, "sampling_rate": None}] * 2
-    first, second = (encoder.audio_features(**encoder.collate_audio(tracks)) for _ in range(2))
-    assert torch.equal(first, second) and torch.allclose(first[0], first[1], atol=1e-6)
-    samples = read_audio(str(path), 48000)
-    windows = [samples[:480000], samples[480000:960000], samples[-480000:]]
-    parts = []
-    for window in windows:
-        features = encoder.processor.feature_extractor(window, sampling_rate=48000, return_tensors="pt")
-        features["is_longer"] = torch.zeros(1, 1, dtype=torch.bool)
-        parts.append(encoder.model.get_audio_features(**features).pooler_output)
-    mean = torch.nn.functional.normalize(10 * parts[0] + 10 * parts[1] + 5 * parts[2], dim=-1)
-    torch.testing.assert_close(first[:1], mean, atol=1e-5, rtol=0)
-
-
 @pytest.mark.slow
 def test_baselines_stand_in_the_same_table(run, model, corpus, tmp_path):
     rows = (corpus / "test" / "metadata.jsonl").read_text().splitlines()
@@ -285,46 +230,6 @@ def test_comparing_is_paired(run, model, corpus, tones, tmp_path, capsys):
         evaluation_program.main(["--compare", "one.json", "foreign.json"])
 
 
-def test_resamples_of_labels():
-    correct = np.random.default_rng(0).integers(2, size=30)
-    draws = np.random.default_rng(4)
-    expected = [100 * correct[draws.integers(30, size=30)].mean() for _ in range(9)]
-    np.testing.assert_allclose(resample({"correct": correct.tolist()}, 9, 4)["accuracy"], expected)
-    scores, truth = np.random.default_rng(1).normal(size=(40, 2)), np.zeros((40, 2), int)
-    truth[:15, 0] = 1  # the second label is undefined
-    samples = resample({"scores": scores.tolist(), "references": truth.tolist()}, 5, 0)
-    assert samples["roc_auc"].shape == (5,) and np.isfinite(samples["roc_auc"]).all()
-
-
-def test_pools_are_seeded_and_have_all_captions_of_their_tracks():
-    random = np.random.default_rng(0)
-    audio, ids = random.normal(size=(40, 4)), np.repeat(np.arange(40), 2)
-    text = np.repeat(audio, 2, axis=0) + random.normal(size=(80, 4))
-    found = pool_metrics(text, ids, audio, 10, 3)
-    values = []
-    for seed in range(3):
-        tracks = np.sort(np.random.default_rng(seed).choice(40, 10, replace=False))
-        captions = np.concatenate([[2 * track, 2 * track + 1] for track in tracks])
-        metrics = retrieval_metrics(text[captions], np.repeat(np.arange(10), 2), audio[tracks])
-        values.append(metrics["text_to_audio_R@1"])
-    assert found["text_to_audio_R@1"] == pytest.approx((np.mean(values), np.std(values, ddof=1)))
-
-
-def test_diagnostics_of_spaces_known():
-    audio = np.eye(4, dtype=np.float32)
-    perfect = diagnose(audio, np.arange(4), audio, ["a"] * 4, np.ones(4))
-    assert perfect["audio_similarity"] == perfect["unmatched_similarity"] == 0 and perfect["modality_gap"] == 0
-    assert perfect["matched_similarity"] == 1 and perfect["R@10_by_length"] == {"1-5": {"R@10": 100, "captions": 4}}
-    collapsed = diagnose(np.ones((3, 1)), np.arange(3), -np.ones((3, 1)), ["a b c d e f"] * 3, np.zeros(3))
-    assert collapsed["text_similarity"] == 1 and collapsed["modality_gap"] == 2
-    assert collapsed["R@10_by_length"] == {"6-10": {"R@10": 0, "captions": 3}}
-    angles = np.concatenate([[0], np.linspace(1, 5, 199)])
-    space = np.stack([np.cos(angles), np.sin(angles)], axis=1)
-    captions = np.tile([1.0, 0.0], (50, 1))  # all find the same ten tracks
-    hubs = diagnose(captions, np.zeros(50, int), space, ["a"] * 50, np.ones(50))
-    assert hubs["hubness"] == pytest.approx(20) and hubs["hubness_of_chance"] == 1  # 2 of the 10, where 2 is 1 %
-
-
 def test_pictures_and_card(run, tmp_path, corpus):
     model = save_model(tmp_path / "mine")
     (model / "README.md").write_text("---\nlicense: apache-2.0\n---\n\n# Mine\n\nText.\n")
@@ -345,71 +250,46 @@ def test_pictures_and_card(run, tmp_path, corpus):
         run(*arguments, "--figures", tmp_path / "elsewhere")
 
 
-def test_abstention_and_thresholds_by_hand():
-    scores = np.array([[0.9, 0.1], [0.8, 0.2], [0.45, 0.55], [0.48, 0.52]])
-    found = abstention(scores, np.array([0, 0, 0, 1]), scores, np.array([0, 1, 0, 1]), 1.0)
-    # Right, right, wrong, right by falling confidence: two answers gain as much as all four; the first best is taken.
-    assert found["answered"] == 50 and found["accuracy_of_answers"] == 50 and found["accuracy_of_all"] == 50
-    never = abstention(scores[:1], np.array([1]), scores, np.array([0, 1, 0, 1]), 1.0)
-    assert never["answered"] == 0 and never["accuracy_of_answers"] is None
-    tags = np.array([[0.9], [0.8], [0.3], [0.2]])
-    truth = np.array([[1], [0], [1], [0]])
-    found = tag_thresholds(tags, truth, tags, truth, ["a"])
-    assert found["thresholds"] == {"a": 0.3} and found["f1"]["a"] == pytest.approx(0.8)
-    assert found["tracks_without_tag"] == 25
-    skipped = tag_thresholds(tags, 0 * truth, tags, truth, ["a"])
-    assert skipped["without_example"] == ["a"] and skipped["macro_f1"] is None
-
-
-def test_labels_are_the_mean_of_their_prompts():
-    prompts = np.array([[[1.0, 0.0]], [[0.0, 1.0]]])
-    np.testing.assert_allclose(label_embeds(prompts), [[0.5**0.5, 0.5**0.5]])
-
-
-class Rows(dict):
-    column_names = ("labels",)
-
-
 @pytest.mark.parametrize(
-    ("labels", "phrases", "multi_label", "message"),
+    ("arguments", "message"),
     [
-        (["rock", "jazz", "rock"], {}, False, "labels must differ from each other, got more than once: rock"),
-        (["rock", "jazz"], {"rock": "Jazz"}, False, "as a prompt words them must differ.*: jazz"),
-        (["jazz", "folk"], {}, False, "labels that are not among those given: rock"),
-        (["rock"], {}, False, "classification needs at least two labels|not among those given"),
+        (
+            ("--dataset", "CORPUS", "--split", "tset"),
+            "has no split 'tset'. Its splits: test, train, validation. Name one",
+        ),
+        (("--dataset", "CORPUS", "--pool", 1000), "pool must be between 1 and the 48 tracks there are, got 1000"),
+        (("--dataset", "CORPUS", "--task", "zeroshot"), r"has no label column \(label, labels, genre"),
+        (("--dataset", "TONES"), "has no caption column|has no metadata.jsonl"),
+        (("--dataset", "TONES", "--task", "zeroshot", "--prompts", "music"), "a prompt is a text with one {}"),
+        (
+            ("--dataset", "TONES", "--task", "probe", "--train_split", "test"),
+            "the split 'test' is reported: nothing may be fitted to it or chosen on it",
+        ),
+        (("--dataset", "TONES", "--task", "probe", "--pool", 5), "--pool is not for --task probe"),
+        (("--preset", "gtsan"), "--preset must be one of gtzan"),
+        (("--preset", "fma_small"), "--preset fma_small needs --dataset, the folder it is in"),
     ],
 )
-def test_label_sets_that_cannot_be_told_apart(labels, phrases, multi_label, message):
+def test_bad_options(run, model, corpus, tones, arguments, message):
+    folders = {"CORPUS": corpus, "TONES": tones}
     with pytest.raises(ValueError, match=message):
-        choose_labels([Rows(labels=[["rock"], ["jazz"]])], labels, phrases, multi_label)
+        run("--model", model, *(folders.get(argument, argument) for argument in arguments))
 
 
-def test_bad_input(run, model, corpus, tones, tmp_path):
-    with pytest.raises(ValueError, match="has no split 'tset'. Its splits: test, train, validation. Name one"):
-        run("--model", model, "--dataset", corpus, "--split", "tset")
-    with pytest.raises(ValueError, match="pool must be between 1 and the 48 tracks there are, got 1000"):
-        run("--model", model, "--dataset", corpus, "--pool", 1000)
-    with pytest.raises(ValueError, match=r"has no label column \(label, labels, genre"):
-        run("--model", model, "--dataset", corpus, "--task", "zeroshot")
-    with pytest.raises(ValueError, match="has no caption column|has no metadata.jsonl"):
-        run("--model", model, "--dataset", tones)
-    with pytest.raises(ValueError, match="a prompt is a text with one {}"):
-        run("--model", model, "--dataset", tones, "--task", "zeroshot", "--prompts", "music")
-    with pytest.raises(ValueError, match="the split 'test' is reported: nothing may be fitted to it or chosen on it"):
-        run("--model", model, "--dataset", tones, "--task", "probe", "--train_split", "test")
-    with pytest.raises(ValueError, match="--pool is not for --task probe"):
-        run("--model", model, "--dataset", tones, "--task", "probe", "--pool", 5)
-    with pytest.raises(ValueError, match="--preset must be one of gtzan"):
-        run("--model", model, "--preset", "gtsan")
-    with pytest.raises(ValueError, match="--preset fma_small needs --dataset, the folder it is in"):
-        run("--model", model, "--preset", "fma_small")
+def test_a_checkpoint_of_another_kind_is_refused(run, corpus, tmp_path):
     BertConfig().save_pretrained(tmp_path / "bert")
     with pytest.raises(ValueError, match="holds a 'bert' model: expected a dual encoder of audio and text"):
         run("--model", tmp_path / "bert", "--dataset", corpus)
+
+
+def test_a_missing_file_is_named(run, model, corpus, tmp_path):
     data = shutil.copytree(corpus / "test", tmp_path / "data")
     (data / "7.flac").unlink()
     with pytest.raises((ValueError, OSError), match=r"7\.flac"):
         run("--model", model, "--dataset", data)
+
+
+def test_embeddings_that_are_not_finite_are_refused(run, corpus, tmp_path):
     broken = save_model(tmp_path / "broken")
     weights = MusCALLModel.from_pretrained(broken)
     weights.audio_projection.weight.data.fill_(torch.finfo(torch.float32).max)  # finite, but its outputs are not
@@ -434,25 +314,6 @@ def test_a_preset_through_eval(run, model, tmp_path):
     assert result["num_tracks"] == 6 and len(metrics["undefined"]) == 48
     assert metrics["per_label"]["flute"]["positives"] == 3
     assert result["protocol"]["prompts"] == list(PRESETS["magnatagatune"].prompts) and "\nflute" in screen
-
-
-def test_results_are_whole_or_absent(tmp_path):
-    write_json(tmp_path / "new" / "a.json", {"task": "x", "queries": {"a": [1, 2]}})
-    assert json.loads((tmp_path / "new" / "a.json").read_text()) == {"task": "x", "queries": {"a": [1, 2]}}
-    assert [path.name for path in (tmp_path / "new").iterdir()] == ["a.json"]
-
-
-def test_card_keeps_what_others_measured(tmp_path):
-    path = tmp_path / "README.md"
-    path.write_text("---\nlicense: mit\n---\n\nText.\n")
-    base = {"model": "m", "split": "test", "protocol": {}, "checkpoint_sha256": "0"}
-    update_card(path, {**base, "task": "zeroshot", "dataset": "gtzan", "metrics": {"accuracy": 50.0}}, [])
-    update_card(
-        path, {**base, "task": "zeroshot", "dataset": "fma", "metrics": {"accuracy": 40.0, "num_tracks": 3}}, []
-    )
-    update_card(path, {**base, "task": "zeroshot", "dataset": "gtzan", "metrics": {"accuracy": 60.0}}, [])
-    entries = {entry.dataset_name: entry.metric_value for entry in ModelCard.load(path).data.eval_results}
-    assert entries == {"gtzan": 60.0, "fma": 40.0}
 
 
 def test_captions_without_audio_and_audio_without_captions(run, model, corpus, tmp_path):

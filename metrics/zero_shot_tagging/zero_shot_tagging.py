@@ -2,7 +2,9 @@
 """Zero-shot tagging and classification from a table of scores, ties counted neutrally, intervals by bootstrap."""
 
 import collections
+import functools
 import math
+from collections.abc import Callable
 
 import datasets
 import evaluate
@@ -96,11 +98,12 @@ _CITATION = """
 """
 
 AREAS = ("roc_auc", "pr_auc")
+ACCURACIES = ("accuracy", "balanced_accuracy")
 
 
-def rank_tracks(scores, references):
+def rank_tracks(scores: np.ndarray, references: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """
-    What `areas` needs of one label, whichever tracks are drawn.
+    Rank the tracks for one label, once for all draws that [`areas`] judges.
 
     Args:
         scores (`np.ndarray` of shape `(num_tracks,)`), references (`np.ndarray` of shape `(num_tracks,)`):
@@ -127,47 +130,109 @@ def _running_sums(counts):
     return sums
 
 
-def areas(rankings, weights):
+def areas(rankings: list[tuple], counts: np.ndarray) -> np.ndarray:
     """
-    ROC-AUC and PR-AUC of each label, from tracks that count as often as `weights` says.
+    Compute ROC-AUC and PR-AUC of each label, from tracks that count as often as `counts` says.
 
     Args:
         rankings (`list[tuple]` of length `num_labels`):
-            `rank_tracks` of each label.
-        weights (`np.ndarray` of shape `(num_tracks, num_draws)`):
-            Integers; each column is one draw of the tracks.
+            What [`rank_tracks`] returned for each label.
+        counts (`np.ndarray` of shape `(num_draws, num_tracks)`):
+            Integers; each row is one draw of the tracks.
 
     Returns:
         `np.ndarray` of shape `(2, num_labels, num_draws)`: `AREAS`, NaN where a draw has no positive or no negative.
     """
+    weights = np.ascontiguousarray(counts.T)
     results = np.full((len(AREAS), len(rankings), weights.shape[1]), np.nan)
     for label, (order, positive, bounds, hit_bounds) in enumerate(rankings):
         total, hits = _running_sums(weights[order]), _running_sums(weights[positive])  # (tracks + 1, num_draws)
         positives, negatives = hits[-1], total[-1] - hits[-1]
         defined = (positives > 0) & (negatives > 0)
         (above, upto), (hits_above, hits_upto) = total[bounds], hits[hit_bounds]  # (num_groups, num_draws)
-        found = hits_upto - hits_above
+        group_hits = hits_upto - hits_above
         # Pairs of a positive and a negative that are in order count 2, tied pairs 1. Integers: the quotient is exact.
-        pairs = (found * (2 * negatives - (above - hits_above) - (upto - hits_upto))).sum(axis=0)
+        pairs = (group_hits * (2 * negatives - (above - hits_above) - (upto - hits_upto))).sum(axis=0)
         np.divide(pairs, 2 * positives * negatives, out=results[0, label], where=defined)
-        precision = (found * (hits_upto / np.maximum(upto, 1))).sum(axis=0)
+        precision = (group_hits * (hits_upto / np.maximum(upto, 1))).sum(axis=0)
         np.divide(precision, positives, out=results[1, label], where=defined)
     return results
 
 
-def resample(rankings, num_tracks, num_resamples, seed, max_weights=2**18):
+def right_shares(scores: np.ndarray, references: np.ndarray) -> np.ndarray:
     """
-    `areas` on bootstrap resamples of the tracks, in O(`max_weights`) memory or that of one resample. The same seed and
-    number of tracks draw the same tracks.
+    Compute how right the answer to each track is: 1 where the best label is the true one, 0 where it is not, and
+    `1 / t` where the true one is among `t` that tie for the best.
+
+    Args:
+        scores (`np.ndarray` of shape `(num_tracks, num_labels)`), references (`np.ndarray` of shape `(num_tracks,)`):
+            Scores, and the true label's column of each track.
     """
-    random = np.random.default_rng(seed)
-    chunk = max(1, max_weights // num_tracks)
-    results = []
+    best = scores == scores.max(axis=1, keepdims=True)
+    return best[np.arange(len(scores)), references] / best.sum(axis=1)
+
+
+def accuracy(shares: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Compute the accuracy in per cent, `(num_draws,)`, from [`right_shares`] and `counts` as in [`areas`]."""
+    return 100 * (counts @ shares) / counts.sum(axis=-1)
+
+
+def accuracies(shares: np.ndarray, references: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """
+    Compute accuracy and balanced accuracy in per cent, from tracks that count as often as `counts` says.
+
+    Args:
+        shares (`np.ndarray` of shape `(num_tracks,)`), references (`np.ndarray` of shape `(num_tracks,)`):
+            What [`right_shares`] returned, and the true label's column of each track.
+        counts (`np.ndarray` of shape `(num_draws, num_tracks)`):
+            As in [`areas`].
+
+    Returns:
+        `np.ndarray` of shape `(2, num_draws)`: `ACCURACIES`, the second over the labels that the draw has.
+    """
+    is_label = np.equal.outer(references, np.unique(references)).astype(np.float64)  # (num_tracks, labels that occur)
+    drawn, hits = counts @ is_label, counts @ (shares[:, None] * is_label)  # (num_draws, labels that occur)
+    balanced = [100 * (hit[has] / size[has]).mean() for hit, size, has in zip(hits, drawn, drawn > 0, strict=True)]
+    return np.stack([accuracy(shares, counts), balanced])
+
+
+def bootstrap(
+    metrics_of: Callable[[np.ndarray], np.ndarray],
+    num_tracks: int,
+    num_resamples: int,
+    seed: int = 0,
+    max_counts: int = 2**18,
+) -> np.ndarray:
+    """
+    Compute metrics on bootstrap resamples of the tracks, in O(`max_counts`) memory or that of one resample. The same
+    seed and number of tracks draw the same tracks.
+
+    Args:
+        metrics_of (`Callable`):
+            From how often each track counts, `(num_draws, num_tracks)`, to metrics of shape `(..., num_draws)`: for
+            example `functools.partial(areas, rankings)`.
+        num_tracks (`int`):
+            Number of tracks.
+        num_resamples (`int`), seed (`int`, *optional*, defaults to 0):
+            Number of resamples, at least 1, and their seed.
+        max_counts (`int`, *optional*, defaults to 2**18):
+            Counts held at a time.
+
+    Returns:
+        `np.ndarray` of shape `(..., num_resamples)`.
+    """
+    random, chunk = np.random.default_rng(seed), max(1, max_counts // num_tracks)
+    samples = []
     for start in range(0, num_resamples, chunk):
         draws = [random.integers(num_tracks, size=num_tracks) for _ in range(min(chunk, num_resamples - start))]
-        counts = [np.bincount(draw, minlength=num_tracks) for draw in draws]
-        results.append(areas(rankings, np.ascontiguousarray(np.transpose(counts))))
-    return np.concatenate(results, axis=-1)
+        samples.append(metrics_of(np.stack([np.bincount(draw, minlength=num_tracks) for draw in draws])))
+    return np.concatenate(samples, axis=-1)
+
+
+def interval(samples: np.ndarray) -> tuple[float, float] | None:
+    """Return the 95 % interval of a metric from its value on each resample, without those where it is NaN."""
+    samples = samples[~np.isnan(samples)]
+    return tuple(np.percentile(samples, (2.5, 97.5)).tolist()) if samples.size else None
 
 
 def _as_array(name, values):
@@ -179,7 +244,7 @@ def _as_array(name, values):
         raise ValueError(f"`{name}` must be an array of numbers, got one that numpy refuses: {error}") from error
 
 
-def _check(scores, labels, num_resamples):
+def _check_table(scores, labels, num_resamples):
     scores = _as_array("scores", scores)
     if scores.ndim != 2 or 0 in scores.shape:
         raise ValueError(f"`scores` must be of shape (num_tracks, num_labels) with both above 0, got {scores.shape}.")
@@ -201,24 +266,7 @@ def _check(scores, labels, num_resamples):
     return scores, labels
 
 
-def _mean(values):
-    """Mean of those that are not NaN, of which there may be none."""
-    values = [value for value in values if not math.isnan(value)]
-    return math.fsum(values) / len(values) if values else math.nan  # exact sum: the order of labels cannot show
-
-
-def _value(value):
-    return None if math.isnan(value) else float(value)
-
-
-def _interval(samples):
-    samples = samples[~np.isnan(samples)]
-    return tuple(np.percentile(samples, (2.5, 97.5)).tolist()) if samples.size else None
-
-
-def multi_label_metrics(scores, references, labels=None, num_resamples=0, seed=0):
-    """Configuration `"multi_label"`; arguments and results as in `_KWARGS_DESCRIPTION`."""
-    scores, labels = _check(scores, labels, num_resamples)
+def _check_tags(references, scores, labels):
     references = _as_array("references", references)
     if references.shape != scores.shape:
         raise ValueError(f"`references` must be of the shape of `scores`, {scores.shape}, got {references.shape}.")
@@ -229,36 +277,10 @@ def multi_label_metrics(scores, references, labels=None, num_resamples=0, seed=0
             f"`references` must be 1, 0 or -1 (unknown), got others in {len(wrong)} of {references.size} places, the "
             f"first being {references[track, column]} of track {track} and label {labels[column]!r}."
         )
-
-    rankings = [rank_tracks(*columns) for columns in zip(scores.T, references.T, strict=True)]
-    values = dict(zip(AREAS, areas(rankings, np.ones((len(scores), 1), dtype=np.int64))[..., 0], strict=True))
-    results = {name: _value(_mean(value)) for name, value in values.items()}
-    per_label = {
-        label: {name: _value(value[column]) for name, value in values.items()}
-        | {name: int((references[:, column] == truth).sum()) for name, truth in (("positives", 1), ("negatives", 0))}
-        for column, label in enumerate(labels)
-    }
-    if num_resamples:
-        for name, samples in zip(AREAS, resample(rankings, len(scores), num_resamples, seed), strict=True):
-            results[f"{name}_interval"] = _interval(np.array([_mean(draw) for draw in samples.T.tolist()]))
-            for label, sample in zip(labels, samples, strict=True):
-                per_label[label][f"{name}_interval"] = _interval(sample)
-    areas_of = {label: numbers["roc_auc"] for label, numbers in per_label.items()}
-    return results | {
-        "per_label": per_label,
-        "undefined": [label for label, area in areas_of.items() if area is None],
-        "at_or_below_chance": [label for label, area in areas_of.items() if area is not None and area <= 0.5],
-        "num_tracks": len(scores),
-        "num_labels": len(labels),
-    }
+    return references
 
 
-def single_label_metrics(scores, references, labels=None, num_resamples=0, seed=0):
-    """Configuration `"single_label"`; arguments and results as in `_KWARGS_DESCRIPTION`."""
-    scores, labels = _check(scores, labels, num_resamples)
-    num_tracks, num_labels = scores.shape
-    if num_labels < 2:
-        raise ValueError(f"`scores` must have at least 2 labels to choose from, got {num_labels}.")
+def _check_classes(references, num_tracks, num_labels):
     references = _as_array("references", references)
     if references.shape != (num_tracks,):
         raise ValueError(
@@ -270,8 +292,60 @@ def single_label_metrics(scores, references, labels=None, num_resamples=0, seed=
             f"`references` must be columns of `scores`, integers 0 to {num_labels - 1}, got others in {wrong.size} of "
             f"{num_tracks} places, the first being {references[wrong[0]]} of track {wrong[0]}."
         )
-    references = references.astype(np.int64)
+    return references.astype(np.int64)
 
+
+def _mean(values):
+    """Compute the mean of those values that are not NaN, of which there may be none."""
+    values = [value for value in values if not math.isnan(value)]
+    return math.fsum(values) / len(values) if values else math.nan  # exact sum: the order of labels cannot show
+
+
+def _value(value):
+    return None if math.isnan(value) else float(value)
+
+
+def multi_label_metrics(
+    scores: np.ndarray | torch.Tensor,
+    references: np.ndarray | torch.Tensor | list,
+    labels: list[str] | None = None,
+    num_resamples: int = 0,
+    seed: int = 0,
+) -> dict:
+    """Compute configuration `"multi_label"`; arguments and results as in `_KWARGS_DESCRIPTION`."""
+    scores, labels = _check_table(scores, labels, num_resamples)
+    references = _check_tags(references, scores, labels)
+
+    rankings = [rank_tracks(*columns) for columns in zip(scores.T, references.T, strict=True)]
+    values = dict(zip(AREAS, areas(rankings, np.ones((1, len(scores)), dtype=np.int64))[..., 0], strict=True))
+    results = {name: _value(_mean(value)) for name, value in values.items()}
+    per_label = {
+        label: {name: _value(value[column]) for name, value in values.items()}
+        | {name: int((references[:, column] == truth).sum()) for name, truth in (("positives", 1), ("negatives", 0))}
+        for column, label in enumerate(labels)
+    }
+    if num_resamples:
+        resampled = bootstrap(functools.partial(areas, rankings), len(scores), num_resamples, seed)
+        for name, samples in zip(AREAS, resampled, strict=True):
+            results[f"{name}_interval"] = interval(np.array([_mean(draw) for draw in samples.T.tolist()]))
+            for label, label_samples in zip(labels, samples, strict=True):
+                per_label[label][f"{name}_interval"] = interval(label_samples)
+    areas_of = {label: numbers["roc_auc"] for label, numbers in per_label.items()}
+    return results | {
+        "per_label": per_label,
+        "undefined": [label for label, area in areas_of.items() if area is None],
+        "at_or_below_chance": [label for label, area in areas_of.items() if area is not None and area <= 0.5],
+        "num_tracks": len(scores),
+        "num_labels": len(labels),
+    }
+
+
+def count_confusion(scores: np.ndarray, references: np.ndarray) -> np.ndarray:
+    """
+    Count the tracks by true label (rows) and best label (columns); where `t` labels tie for the best score of a track,
+    each gets `1 / t`. Arguments as in [`right_shares`].
+    """
+    num_labels = scores.shape[1]
     best = scores == scores.max(axis=1, keepdims=True)
     tied = best.sum(axis=1)
     confusion = np.zeros((num_labels, num_labels))
@@ -279,23 +353,34 @@ def single_label_metrics(scores, references, labels=None, num_resamples=0, seed=
         counts = np.zeros((num_labels, num_labels), dtype=np.int64)
         np.add.at(counts, references[tied == size], best[tied == size])
         confusion += counts / size
+    return confusion
+
+
+def single_label_metrics(
+    scores: np.ndarray | torch.Tensor,
+    references: np.ndarray | torch.Tensor | list,
+    labels: list[str] | None = None,
+    num_resamples: int = 0,
+    seed: int = 0,
+) -> dict:
+    """Compute configuration `"single_label"`; arguments and results as in `_KWARGS_DESCRIPTION`."""
+    scores, labels = _check_table(scores, labels, num_resamples)
+    num_tracks, num_labels = scores.shape
+    if num_labels < 2:
+        raise ValueError(f"`scores` must have at least 2 labels to choose from, got {num_labels}.")
+    references = _check_classes(references, num_tracks, num_labels)
+
+    confusion = count_confusion(scores, references)
     count = np.bincount(references, minlength=num_labels)
-    occurs = np.flatnonzero(count)
     recall = 100 * confusion.diagonal() / np.maximum(count, 1)
     results = {
         "accuracy": 100 * math.fsum(confusion.diagonal()) / num_tracks,
-        "balanced_accuracy": _mean(recall[occurs]),
+        "balanced_accuracy": _mean(recall[np.flatnonzero(count)]),
     }
     if num_resamples:
-        right = best[np.arange(num_tracks), references] / tied
-        random, samples = np.random.default_rng(seed), []
-        for _ in range(num_resamples):
-            tracks = random.integers(num_tracks, size=num_tracks)
-            drawn = np.bincount(references[tracks], minlength=num_labels)
-            hits = np.bincount(references[tracks], right[tracks], minlength=num_labels)
-            samples.append((100 * hits.sum() / num_tracks, 100 * (hits[drawn > 0] / drawn[drawn > 0]).mean()))
-        for name, sample in zip(list(results), np.transpose(samples), strict=True):
-            results[f"{name}_interval"] = _interval(sample)
+        metrics_of = functools.partial(accuracies, right_shares(scores, references), references)
+        for name, samples in zip(ACCURACIES, bootstrap(metrics_of, num_tracks, num_resamples, seed), strict=True):
+            results[f"{name}_interval"] = interval(samples)
     return results | {
         "per_label": {
             label: {"accuracy": float(recall[column]) if count[column] else None, "count": int(count[column])}

@@ -16,13 +16,21 @@ from modeling_muscall import MusCALLModel
 from muscall.cache import CACHE, replace_file
 from muscall.data.tracks import list_captions
 from muscall.encoder import Encoder, MusCALLEncoder
+from processing_muscall import MusCALLProcessor
 
 
 @torch.no_grad()
 def embed(
-    encoder: Encoder, kind: str, items, accelerator: Accelerator, batch_size: int, num_workers: int = 0
+    encoder: Encoder,
+    kind: str,
+    items: Dataset | list[str],
+    accelerator: Accelerator,
+    batch_size: int,
+    num_workers: int = 0,
 ) -> torch.Tensor:
     """
+    Embed tracks or sentences, shared over all processes.
+
     Args:
         encoder ([`Encoder`]):
             Its model is left in evaluation mode, on the accelerator's device.
@@ -46,9 +54,9 @@ def embed(
         batch_size,
         collate_fn=encoder.collate_audio if kind == "audio" else encoder.collate_text,
         num_workers=num_workers if kind == "audio" else 0,
-        generator=torch.Generator(),  # of its own: to evaluate leaves the random state of a training as it is
+        generator=torch.Generator(),  # its own, so that an evaluation does not change the random state of a training
     )
-    # Not accelerator.prepare, which would keep every loader, and so its items, for the rest of the run.
+    # accelerator.prepare would keep every loader, and with it the items, for the rest of the run.
     place = (accelerator.device, accelerator.num_processes, accelerator.process_index)
     loader = prepare_data_loader(loader, *place, put_on_device=True)
     features = encoder.audio_features if kind == "audio" else encoder.text_features
@@ -61,16 +69,22 @@ def embed(
 
 
 def embed_corpus(
-    model: MusCALLModel, processor, tracks: Dataset, accelerator: Accelerator, batch_size: int, num_workers: int = 0
+    model: MusCALLModel,
+    processor: MusCALLProcessor,
+    tracks: Dataset,
+    accelerator: Accelerator,
+    batch_size: int,
+    num_workers: int = 0,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """
-    All tracks of a corpus and all their captions, by a model in training; arguments as in [`embed`].
+    Embed all tracks of a corpus and all their captions with a model in training; arguments as in [`embed`].
 
     Returns:
         `text_embeds` of shape `(num_captions, projection_dim)`, `audio_ids` of shape `(num_captions,)`, the row of
         each caption's track, and `audio_embeds` of shape `(num_tracks, projection_dim)`.
     """
-    for buffer in model.buffers():  # in training each process has batch-norm statistics of its own; the first's count
+    # In training each process has its own batch-norm statistics; those of the first one count.
+    for buffer in model.buffers():
         broadcast(buffer)
     encoder = MusCALLEncoder(model, processor)
     captions, audio_ids = list_captions(tracks)
@@ -82,46 +96,62 @@ def embed_corpus(
 def embed_once(
     encoder: Encoder,
     kind: str,
-    items,
+    items: Dataset | list[str],
     keys: list[str],
     accelerator: Accelerator,
     batch_size: int,
     num_workers: int = 0,
 ) -> np.ndarray:
     """
-    As [`embed`], but what was embedded before comes from the Hugging Face cache, and items of one key, which are the
-    same audio or the same sentence, get one embedding: bitwise equal, so that the metrics see a tie.
+    Return embeddings from the Hugging Face cache, or embed as [`embed`] does and keep them there. Items of one key,
+    which are the same audio or the same sentence, get one embedding: bitwise equal, so that the metrics see a tie.
 
     Args:
         keys (`list[str]`): A hash of each item's content.
 
+    Returns:
+        `np.ndarray` of shape `(len(items), dim)`: float32, on every process.
+
     Raises:
         `ValueError`: if an embedding is not finite.
     """
-    plan = [None]
+    rows = {key: row for row, key in reversed(list(enumerate(keys)))}  # the first item of each key
+    distinct_keys = sorted(rows)
+    cached = [None]
     if accelerator.is_main_process:
-        first = {key: row for row, key in reversed(list(enumerate(keys)))}
-        order = sorted(first)
-        digest = hashlib.sha256(f"{kind} {encoder.identity()} {' '.join(order)}".encode()).hexdigest()
+        digest = hashlib.sha256(f"{kind} {encoder.identity()} {' '.join(distinct_keys)}".encode()).hexdigest()
         path = CACHE / f"embeds-{kind}-{digest[:32]}.npy"
-        plan = [(path, [first[key] for key in order], path.exists())]
-    broadcast_object_list(plan)
-    path, rows, is_cached = plan[0]
+        cached = [(path, path.exists())]
+    (path, is_cached), *_ = broadcast_object_list(cached)
     if is_cached:
         embeds = np.load(path)
     else:
-        distinct = items.select(rows) if isinstance(items, Dataset) else [items[row] for row in rows]
-        embeds = embed(encoder, kind, distinct, accelerator, batch_size, num_workers).numpy()
-        if not np.isfinite(embeds).all():
-            finite = np.isfinite(embeds).all(axis=1)
-            row = rows[int(finite.argmin())]
-            name = items[row] if kind == "text" else items[row]["path"] or f"track {row}"
-            raise ValueError(
-                f"the checkpoint embeds {(~finite).sum()} of {len(rows)} items as NaN or Inf, the first {name!r}"
-            )
+        embeds = _embed_rows(
+            encoder, kind, items, [rows[key] for key in distinct_keys], accelerator, batch_size, num_workers
+        )
         if accelerator.is_main_process:
             with replace_file(path) as partial:
                 np.save(partial, embeds)
-    places = {row: place for place, row in enumerate(rows)}
-    first = {}
-    return embeds[[places[first.setdefault(key, row)] for row, key in enumerate(keys)]]
+    places = {key: place for place, key in enumerate(distinct_keys)}
+    return embeds[[places[key] for key in keys]]
+
+
+def _embed_rows(
+    encoder: Encoder,
+    kind: str,
+    items: Dataset | list[str],
+    rows: list[int],
+    accelerator: Accelerator,
+    batch_size: int,
+    num_workers: int,
+) -> np.ndarray:
+    chosen = items.select(rows) if isinstance(items, Dataset) else [items[row] for row in rows]
+    embeds = embed(encoder, kind, chosen, accelerator, batch_size, num_workers).numpy()
+    if not np.isfinite(embeds).all():
+        finite = np.isfinite(embeds).all(axis=1)
+        row = rows[int(finite.argmin())]
+        name = items[row] if kind == "text" else items[row]["path"] or f"track {row}"
+        raise ValueError(
+            f"the checkpoint embeds {(~finite).sum()} of {len(rows)} items as NaN or Inf, the first {name!r}"
+        )
+    return embeds

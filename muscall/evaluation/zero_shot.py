@@ -1,107 +1,49 @@
 # Copyright 2026 The MusCALL repository authors. Licensed under the Apache License, Version 2.0.
 """Zero-shot classification and tagging: labels as sentences, no training; and when to answer nothing."""
 
-import functools
-from collections import Counter
-from collections.abc import Iterable
-from pathlib import Path
-
 import numpy as np
-from datasets import Dataset
 from scipy.special import softmax
 
+from muscall.evaluation.labels import check_distinct
 
-METRIC = Path(__file__).resolve().parents[2] / "metrics" / "zero_shot_tagging"
-# Of the paper: the bare label, which its released code uses, and the template that the text names.
+
+# The paper's: the bare label, which its released code uses, and the template that its text names.
 PROMPTS = {"label": "{}", "track": "A {} track"}
-BANK = (*PROMPTS.values(), "{} music", "This is a {} song", "The sound of {}")  # where no preset brings its own
+# Where no preset has prompts of its own.
+BANK = (*PROMPTS.values(), "{} music", "This is a {} song", "The sound of {}")
 
 
 def read_prompts(prompts: list[str]) -> list[str]:
-    """Names of `PROMPTS` or templates -> templates."""
+    """
+    Return the templates that `prompts` are or, as names in `PROMPTS`, stand for.
+
+    Raises:
+        `ValueError`: if a template has not exactly one `{}`, or comes twice.
+    """
     templates = [PROMPTS.get(prompt, prompt) for prompt in prompts]
     for template in templates:
         if template.count("{}") != 1:
             raise ValueError(f"a prompt is a text with one {{}}, or one of {', '.join(PROMPTS)}; got {template!r}")
-    _check_distinct("prompts", templates)
+    check_distinct("prompts", templates)
     return templates
 
 
-def choose_labels(
-    splits: Iterable[Dataset], given: list[str] | None, phrases: dict[str, str], multi_label: bool
-) -> dict[str, str]:
-    """
-    The labels that are told apart, and the words that stand for each in a prompt.
-
-    Args:
-        splits (`Iterable[Dataset]`): All that are used, with a column `labels`.
-        given (`list[str]`, *optional*, defaults to those of the preset, or else of the tracks): Names of labels.
-        phrases (`dict[str, str]`): The words for a label, where they are not its name with spaces for underscores.
-        multi_label (`bool`): Whether tracks may have labels that are left out.
-
-    Raises:
-        `ValueError`: if a label comes twice, if two would be asked for in the same words, or if a track has one only
-        that is not among them.
-    """
-    found = {label for tracks in splits for row in tracks["labels"] for label in row}
-    labels = given or list(phrases) or sorted(found)
-    _check_distinct("labels", labels)
-    if (unknown := sorted(found - set(labels))) and not multi_label:
-        raise ValueError(f"tracks have labels that are not among those given: {', '.join(unknown)}")
-    if len(labels) < 2 and not multi_label:
-        raise ValueError(f"classification needs at least two labels, got {labels}")
-    words = {label: phrases.get(label, label.replace("_", " ")) for label in labels}
-    _check_distinct("labels, as a prompt words them", [phrase.lower() for phrase in words.values()])
-    return words
-
-
-def _check_distinct(what: str, values: list[str]):
-    if twice := sorted(value for value, count in Counter(values).items() if count > 1):
-        raise ValueError(f"{what} must differ from each other, got more than once: {', '.join(twice)}")
-
-
-def read_references(tracks: Dataset, labels: list[str], multi_label: bool) -> np.ndarray:
-    """
-    Returns:
-        `np.ndarray`: `(num_tracks,)` indices of labels; with `multi_label` `(num_tracks, num_labels)` of 1, 0, and -1
-        where nobody looked for the label.
-    """
-    places = {label: index for index, label in enumerate(labels)}
-    if not multi_label:
-        return np.array([places[row[0]] for row in tracks["labels"]])
-    references = np.zeros((len(tracks), len(labels)), dtype=np.int64)
-    for column, value in (("unknown", -1), ("labels", 1)):
-        for track, row in enumerate(tracks[column] if column in tracks.column_names else []):
-            references[track, [places[label] for label in row if label in places]] = value
-    return references
-
-
 def label_embeds(text_embeds: np.ndarray) -> np.ndarray:
-    """Embeddings of all prompts, `(num_prompts, num_labels, dim)` -> of the labels, `(num_labels, dim)`: the mean."""
+    """Average the embeddings of prompts, `(num_prompts, num_labels, dim)`, to L2-normalised `(num_labels, dim)`."""
     mean = text_embeds.mean(axis=0, dtype=np.float64)
     return (mean / np.linalg.norm(mean, axis=1, keepdims=True)).astype(np.float32)
 
 
-@functools.cache
-def _metric(config: str):
-    import evaluate  # takes seconds to import
-
-    return evaluate.load(str(METRIC), config)
-
-
-def zero_shot_metrics(scores: np.ndarray, references: np.ndarray, labels: list[str], num_resamples: int = 0) -> dict:
+def abstention(
+    validation_scores: np.ndarray,
+    validation_references: np.ndarray,
+    scores: np.ndarray,
+    references: np.ndarray,
+    logit_scale: float,
+) -> dict:
     """
-    Through the `evaluate` module `metrics/zero_shot_tagging`: its single-label configuration where `references` are
-    indices, its multi-label one where they are a matrix.
-    """
-    metric = _metric("multi_label" if references.ndim == 2 else "single_label")
-    return metric.compute(scores=scores, references=references, labels=list(labels), num_resamples=num_resamples)
-
-
-def abstention(validation_scores, validation_references, scores, references, logit_scale: float) -> dict:
-    """
-    Classification that may answer nothing: where the probability of the best label is below a threshold, the one that
-    gave the most right answers less wrong ones on the validation split.
+    Measure classification that answers nothing where the probability of the best label is below a threshold: the one
+    that gave the most right answers less wrong ones on the validation split.
 
     Args:
         validation_scores (`np.ndarray` of shape `(num_tracks, num_labels)`), validation_references (`np.ndarray`):
@@ -110,12 +52,16 @@ def abstention(validation_scores, validation_references, scores, references, log
             Those of the split that is reported.
         logit_scale (`float`):
             The model's, which makes probabilities of cosines.
+
+    Returns:
+        `dict`: the `threshold`; the share of tracks `answered`, the `accuracy_of_answers` (`None` without any) and the
+        `accuracy_of_all`, in per cent.
     """
     confidence = softmax(logit_scale * validation_scores, axis=1).max(axis=1)
     gain = np.where(validation_scores.argmax(axis=1) == validation_references, 1, -1)
     order = np.argsort(-confidence, kind="stable")
     total = np.append(0, gain[order].cumsum())
-    ends = np.append(True, np.append(np.diff(confidence[order]) != 0, True))  # a threshold cannot part equals
+    ends = np.append(True, np.append(np.diff(confidence[order]) != 0, True))  # no threshold can separate equal values
     best = np.flatnonzero(ends)[total[ends].argmax()]
     threshold = float(confidence[order][best - 1]) if best else float("inf")
     answered = softmax(logit_scale * scores, axis=1).max(axis=1) >= threshold
@@ -128,26 +74,30 @@ def abstention(validation_scores, validation_references, scores, references, log
     }
 
 
-def tag_thresholds(validation_scores, validation_references, scores, references, labels: list[str]) -> dict:
+def tag_thresholds(
+    validation_scores: np.ndarray,
+    validation_references: np.ndarray,
+    scores: np.ndarray,
+    references: np.ndarray,
+    labels: list[str],
+) -> dict:
     """
-    Tagging with a threshold for each label, the one of the best F1 on the validation split; arguments as in
+    Measure tagging with a threshold for each label: the one of the best F1 on the validation split. Arguments as in
     [`abstention`]. Labels without an example on either split are left out and named.
+
+    Returns:
+        `dict`: `thresholds` and `f1` by label, `macro_f1` (`None` without any label), the labels `without_example`,
+        and `tracks_without_tag` in per cent.
     """
     thresholds, f1, skipped = {}, {}, []
     tagged = np.zeros(len(scores), dtype=bool)
     for index, label in enumerate(labels):
         known, known_test = validation_references[:, index] >= 0, references[:, index] >= 0
-        values, truth = validation_scores[known, index], validation_references[known, index] == 1
-        test_truth = references[known_test, index] == 1
+        truth, test_truth = validation_references[known, index] == 1, references[known_test, index] == 1
         if not truth.any() or not test_truth.any():
             skipped.append(label)
             continue
-        order = np.argsort(-values, kind="stable")
-        hits = truth[order].cumsum()
-        ends = np.append(np.diff(values[order]) != 0, True)
-        scale = 2 * hits / (np.arange(1, len(values) + 1) + truth.sum())  # F1 if the first n are tagged
-        best = np.flatnonzero(ends)[scale[ends].argmax()]
-        thresholds[label] = float(values[order][best])
+        thresholds[label] = _threshold_of_best_f1(validation_scores[known, index], truth)
         tags = scores[:, index] >= thresholds[label]
         tagged |= tags
         tags = tags[known_test]
@@ -159,3 +109,12 @@ def tag_thresholds(validation_scores, validation_references, scores, references,
         "without_example": skipped,
         "tracks_without_tag": 100 * float((~tagged).mean()),
     }
+
+
+def _threshold_of_best_f1(scores: np.ndarray, truth: np.ndarray) -> float:
+    order = np.argsort(-scores, kind="stable")
+    hits = truth[order].cumsum()
+    ends = np.append(np.diff(scores[order]) != 0, True)  # no threshold can separate equal scores
+    f1 = 2 * hits / (np.arange(1, len(scores) + 1) + truth.sum())  # if the first n are tagged
+    best = np.flatnonzero(ends)[f1[ends].argmax()]
+    return float(scores[order][best])
