@@ -1,0 +1,103 @@
+# Copyright 2026 The MusCALL repository authors. Licensed under the Apache License, Version 2.0.
+"""search.py as a person types it."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import mutagen
+import pytest
+from accelerate.state import AcceleratorState
+from helpers import HOSTILE, ROOT, copy_music, save_model
+
+
+pytest.importorskip("muscall.search")
+
+import search
+from muscall.search.query import Library
+from muscall.search.store import Store, literal
+
+
+SEARCH = [sys.executable, str(ROOT / "search.py")]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return save_model(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture
+def music(tmp_path):
+    return copy_music(tmp_path / "My Müsic 'live'")
+
+
+@pytest.fixture
+def store(model, music, tmp_path, capfd):
+    """An index that `search.py index` has made, in this process."""
+    uri = str(tmp_path / "store")
+    try:
+        search.run_index(search.parse_arguments(["index", str(music), "--model", str(model), "--store", uri]))
+    finally:
+        AcceleratorState._reset_state(reset_partial_state=True)
+    assert "5 tracks (5 new)" in capfd.readouterr().out
+    return uri
+
+
+def test_forget(store, music, tmp_path, capfd):
+    music.rename(tmp_path / "new place")
+    search.run_forget(search.parse_arguments(["forget", str(music), "--store", store]))
+    assert "5 tracks taken out" in capfd.readouterr().out
+    assert not Store.open(store).tracks()
+
+
+def test_hostile_tags_are_printed_as_text(model, music, store, capfd):
+    track = music / "a b.opus"
+    file = mutagen.File(track)
+    file["title"] = HOSTILE
+    file.save()
+    try:
+        search.run_index(search.parse_arguments(["index", str(music), "--model", str(model), "--store", store]))
+    finally:
+        AcceleratorState._reset_state(reset_partial_state=True)
+    answers = Library(store).search("music", where=f"title = {literal(HOSTILE)}")
+    capfd.readouterr()
+    search.print_answers(answers, as_json=False)
+    assert "\x1b" not in (screen := capfd.readouterr().out) and "\\x1b[2J" in screen
+    search.print_answers(answers, as_json=True)
+    assert json.loads(capfd.readouterr().out)[0]["title"] == HOSTILE
+
+
+def test_missing_packages_are_named():
+    """Not installed, as Python sees it: `None` in the place of a module."""
+    program = (
+        "import runpy, sys; sys.modules |= {'lancedb': None, 'mutagen': None}\n"
+        "sys.argv = sys.argv[1:]; sys.path.insert(0, sys.argv[0][:-9])\n"
+        "runpy.run_path(sys.argv[0], run_name='__main__')\n"
+    )
+    command = [sys.executable, "-c", program, SEARCH[1], "query", "calm piano"]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 1
+    assert result.stderr == 'error: lancedb, mutagen not installed: pip install -e ".[search]"\n'
+
+
+@pytest.mark.slow
+def test_command_line(music, model, tmp_path):
+    """Index, query, sentences from a pipe, a mistake."""
+    store = ["--store", str(tmp_path / "store")]
+    result = subprocess.run([*SEARCH, "index", music, "--model", model, *store], capture_output=True, text=True)
+    assert result.returncode == 0 and "5 tracks (5 new)" in result.stdout, result.stderr
+    query = [*SEARCH, "query", *store]
+    result = subprocess.run([*query, "calm piano", "--json", "--k", "2"], capture_output=True, text=True)
+    answers = json.loads(result.stdout)
+    assert len(answers) == 2 and {"track", "score", "start", "end", "copies", "file"} <= answers[0].keys()
+    result = subprocess.run(query, input="calm piano\n\nfast samba\n", capture_output=True, text=True)
+    assert result.returncode == 0 and result.stdout.count("  1  ") == 2
+    result = subprocess.run([*query, "x", "--filter", "gender = 1"], capture_output=True, text=True)
+    assert result.returncode == 1 and result.stderr.startswith("error: the filter")
+    assert "Traceback" not in result.stderr
+    for path in Path(store[1], "windows.lance", "data").iterdir():
+        os.truncate(path, 100)
+    result = subprocess.run([*query, "calm piano"], capture_output=True, text=True)
+    assert result.returncode == 1 and "is damaged, delete it and index again" in result.stderr.splitlines()[-1]
