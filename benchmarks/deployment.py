@@ -18,6 +18,7 @@ import onnxruntime
 import torch
 from transformers.utils.logging import disable_progress_bar
 
+from corpus.build import build_corpus
 from muscall.data.tracks import audio_source, list_captions
 from muscall.encoder import Encoder, load_encoder
 from muscall.evaluation.retrieval import retrieval_metrics
@@ -66,7 +67,8 @@ def open_graphs(checkpoint: str) -> dict[str, onnxruntime.InferenceSession]:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     with tempfile.TemporaryDirectory() as folder:
-        export_onnx(checkpoint, folder)
+        for path in export_onnx(checkpoint, folder):
+            print(f"{path}  {path.stat().st_size / 2**20:.1f} MiB")
         return {name: onnxruntime.InferenceSession(Path(folder, f"{name}.onnx"), options) for name in GRAPHS}
 
 
@@ -134,7 +136,7 @@ def main():
     arguments = parser.parse_args()
     disable_progress_bar()
     encoder = load_encoder(arguments.model)
-    tracks = Tracks("captions", "default")["test"]
+    tracks = Tracks("captions", str(build_corpus()))["test"]
     captions, audio_ids = list_captions(tracks)
     audio_ids = audio_ids.numpy()
     audio = np.stack([encoder.embed_track(audio_source(track)) for track in tracks])

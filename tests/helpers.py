@@ -35,6 +35,34 @@ log_every: 1
 """
 
 
+def copy_music(folder):
+    """Copy five clips under names that real folders have, a hidden one, and a picture."""
+    names = (
+        "a b.opus",
+        'it\'s "quoted".opus',
+        "new\nline.opus",
+        "日本語/песня.opus",
+        "deep/er/c.opus",
+        ".hidden.opus",
+    )
+    for source, name in zip(PRODUCED[::9], names, strict=False):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(source, folder / name)
+    (folder / "cover.jpg").write_bytes(b"not audio")
+    return folder
+
+
+def read_content(store):
+    """Return each row of an index by its track and start."""
+    from muscall.search.store import vectors
+
+    rows = store.table.to_arrow()
+    return {
+        (row["track"], row["start"]): row | {"vector": vector.tolist()}
+        for row, vector in zip(rows.drop_columns("vector").to_pylist(), vectors(rows), strict=True)
+    }
+
+
 def make_sentence_model(folder):
     """A Sentence-Transformers folder with random weights and few words."""
     from sentence_transformers import SentenceTransformer
@@ -91,29 +119,17 @@ def save_teacher(folder, **config):
     return folder
 
 
-def copy_music(folder):
-    """Copy five clips under names that real folders have, a hidden one, and a picture."""
-    names = (
-        "a b.opus",
-        'it\'s "quoted".opus',
-        "new\nline.opus",
-        "日本語/песня.opus",
-        "deep/er/c.opus",
-        ".hidden.opus",
-    )
-    for source, name in zip(PRODUCED[::9], names, strict=False):
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(source, folder / name)
-    (folder / "cover.jpg").write_bytes(b"not audio")
+def make_clap(folder, fused):
+    """A checkpoint of a tiny CLAP with random weights; `fused`: one whose feature extractor fuses long tracks."""
+    import torch
+    from transformers import ClapConfig, ClapFeatureExtractor, ClapModel, ClapProcessor, CLIPTokenizer
+
+    sizes = {"patch_embeds_hidden_size": 8, "hidden_size": 64, "depths": [1] * 4, "num_attention_heads": [1, 1, 2, 2]}
+    text = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
+    text |= {"vocab_size": 49408, "max_position_embeddings": 90}
+    config = ClapConfig(text_config=text, audio_config={**sizes, "enable_fusion": fused}, projection_dim=16)
+    torch.manual_seed(0)
+    ClapModel(config).save_pretrained(folder)
+    extractor = ClapFeatureExtractor(truncation="fusion" if fused else "rand_trunc")
+    ClapProcessor(extractor, CLIPTokenizer.from_pretrained(ROOT / "clip_tokenizer")).save_pretrained(folder)
     return folder
-
-
-def read_content(store):
-    """Return each row of an index by its track and start."""
-    from muscall.search.store import vectors
-
-    rows = store.table.to_arrow()
-    return {
-        (row["track"], row["start"]): row | {"vector": vector.tolist()}
-        for row, vector in zip(rows.drop_columns("vector").to_pylist(), vectors(rows), strict=True)
-    }

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from helpers import PRODUCED, ROOT, read_content
+from helpers import PRODUCED, ROOT, make_clap, read_content
 
 
 pytest.importorskip("muscall.search")
 
 import muscall.search.embedding
-from muscall.encoder import MusCALLEncoder
+from muscall.encoder import MusCALLEncoder, load_encoder
 from muscall.search.files import find_audio
 from muscall.search.indexing import forget
 from muscall.search.query import Library
@@ -172,6 +172,19 @@ def test_a_file_that_changes_while_it_is_read_is_not_indexed(index, music, monke
         _, output = index(music)
     assert "a b.opus: it changed while it was read" in output
     assert "5 tracks" in index(music)[1]
+
+
+def test_clap_indexes_and_answers_too(index, music, tmp_path):
+    encoder = load_encoder(make_clap(tmp_path / "clap", False))
+    store, output = index(music, encoder=encoder)
+    assert "5 tracks (5 new)" in output and store.model["window_seconds"] == 10 and store.model["dim"] == 16
+    track = music / "a b.opus"
+    rows = store.rows(f"track = {literal(str(track))}")
+    total = rows.column("weight").to_numpy() @ vectors(rows)
+    np.testing.assert_allclose(total / np.linalg.norm(total), encoder.embed_track(track), atol=1e-5)
+    answers = Library(store.uri).search("calm piano", k=1)
+    best = (vectors(store.rows("start >= 0")) @ encoder.embed_texts(["calm piano"])[0]).max()
+    assert answers[0]["score"] == pytest.approx(best, abs=1e-5)
 
 
 @pytest.mark.slow
