@@ -4,7 +4,7 @@
 import queue
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -144,7 +144,10 @@ class ReadAhead:
     def _work(self):
         try:
             while not self.stop.is_set():
-                self._read(self.todo.get_nowait())
+                for part in read_file(self.todo.get_nowait(), self.feature_extractor, self._claim):
+                    if self.stop.is_set():
+                        return
+                    self._put(part)
         except queue.Empty:
             pass
         except BaseException as error:  # a fault of the program, not of a file: it is raised where parts are taken
@@ -164,25 +167,33 @@ class ReadAhead:
             self.claimed.add(digest)
         return is_new
 
-    def _read(self, path: str):
-        facts = {"track": path, "hash": ""}
-        try:
-            facts["state"] = file_state(Path(path))
-            if facts["state"].startswith("0 "):
-                raise ValueError("is empty: 0 bytes")
-            facts["hash"] = hash_file(path)
-            facts |= read_tags(Path(path))
-            if self._claim(facts["hash"]):
-                for windows in self.feature_extractor.iter_windows(path, windows="all", batch_size=CHUNK):
-                    if self.stop.is_set():
-                        return
-                    self._put(FilePart(facts, windows))
-            if file_state(Path(path)) != facts["state"]:
-                raise ValueError("it changed while it was read: index again")
-        except (OSError, ValueError) as error:
-            self._put(FilePart(facts, reason=str(error).removeprefix(f"{path} ")))
-        else:
-            self._put(FilePart(facts))
+
+def read_file(
+    path: str, feature_extractor: MusCALLFeatureExtractor, is_new: Callable[[str], bool]
+) -> Iterator[FilePart]:
+    """
+    Read a file part by part.
+
+    Args:
+        path (`str`): The file.
+        feature_extractor (`MusCALLFeatureExtractor`): Cuts the file into windows.
+        is_new (`Callable[[str], bool]`): Called with the hash of the content: whether it is read into windows.
+    """
+    facts, reason = {"track": path, "hash": ""}, ""
+    try:
+        facts["state"] = file_state(Path(path))
+        if facts["state"].startswith("0 "):
+            raise ValueError("is empty: 0 bytes")
+        facts["hash"] = hash_file(path)
+        facts |= read_tags(Path(path))
+        if is_new(facts["hash"]):
+            for windows in feature_extractor.iter_windows(path, windows="all", batch_size=CHUNK):
+                yield FilePart(facts, windows)
+        if file_state(Path(path)) != facts["state"]:
+            raise ValueError("it changed while it was read: index again")
+    except (OSError, ValueError) as error:
+        reason = str(error).removeprefix(f"{path} ")
+    yield FilePart(facts, reason=reason)
 
 
 class RowWriter:
