@@ -1,6 +1,6 @@
 # Copyright 2026 The MusCALL repository authors. Licensed under the Apache License, Version 2.0.
 """
-Finds music in one's own library by a sentence, by audio, by both.
+Find music in one's own library by a sentence, by audio, by both.
 
     python search.py index ~/Music --model runs/default
     python search.py query "calm solo piano at night"
@@ -14,29 +14,19 @@ import argparse
 import json
 import os
 import sys
-import time
-from contextlib import nullcontext
 from pathlib import Path
 
+from muscall.cache import CACHE
 
-# Read when torch loads OpenMP: its threads shall not spin while the threads that read files need the cores (1.3x).
+
+# OpenMP reads this when torch is imported, which is why the commands import what they need. Threads that wait then
+# leave the cores to the threads that read files (1.3x).
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from transformers.utils.logging import disable_progress_bar
-
-from muscall.search.query import Library, recall
-from muscall.search.store import APPROXIMATE_FROM, DEFAULT_STORE, Store
+DEFAULT_STORE = CACHE / "library"
 
 
-# What a library is asked for: the recall of an approximate index is measured on these.
-SENTENCES = [
-    f"{mood} {music}"
-    for mood in ("calm", "fast", "sad", "happy", "dark", "dreamy", "aggressive", "solemn")
-    for music in ("piano", "guitar", "electronic music", "orchestra", "jazz", "rock", "singing", "drums")
-]
-
-
-def parse_arguments(args=None) -> argparse.Namespace:
+def parse_arguments(args: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
     index = commands.add_parser("index", help="bring the index up to date with folders of music")
@@ -73,77 +63,51 @@ def parse_arguments(args=None) -> argparse.Namespace:
 def run_index(arguments: argparse.Namespace):
     from muscall.encoder import load_encoder
     from muscall.launch import start_accelerator
-    from muscall.search.indexing import Embedder, update_index
-    from muscall.search.store import lock
+    from muscall.search.indexing import index_folders
 
     accelerator = start_accelerator()
-    encoder = load_encoder(arguments.model)
-    encoder.model.to(accelerator.device)
-    with lock(arguments.store) if accelerator.is_main_process else nullcontext():
-        if arguments.ray_workers is not None:
-            from muscall.search.ray_indexing import update_index_with_ray
-
-            report = update_index_with_ray(arguments.store, arguments.folders, encoder, arguments.ray_workers)
-        else:
-            embedder = Embedder(encoder, arguments.num_threads)
-            report = update_index(arguments.store, arguments.folders, embedder, accelerator)
-        if accelerator.is_main_process:
-            print_report(report, arguments.store)
-            approximate(Store.open(arguments.store), encoder)
+    index_folders(
+        arguments.store,
+        arguments.folders,
+        load_encoder(arguments.model),
+        accelerator,
+        print,
+        arguments.num_threads,
+        arguments.ray_workers,
+    )
     accelerator.end_training()
-
-
-def print_report(report, store_uri):
-    done = [f"{count} {name}" for name, count in report.counts().items() if count]
-    print(f"{store_uri}: {report.total} tracks ({', '.join(done) or 'nothing new'}), {report.seconds:.1f} s")
-    if report.unreadable:
-        print(f"{len(report.unreadable)} files could not be read:")
-        for path, reason in report.unreadable:
-            print(f"  {printable(path)}: {printable(reason)}")
-
-
-def approximate(store: Store, encoder):
-    """Builds the approximate index of a library that is large enough to need one, and says how good it is."""
-    count = store.table.count_rows()
-    if count < APPROXIMATE_FROM or store.is_approximate:
-        return
-    print(f"building an approximate index of {count} windows")
-    begin = time.perf_counter()
-    store.build_index()
-    seconds = time.perf_counter() - begin
-    by_text, by_audio = recall(store, encoder.embed_texts(SENTENCES)), recall(store, store.sample(len(SENTENCES)))
-    print(f"took {seconds:.0f} s; recall@10 against exact search: {by_text:.3f} by text, {by_audio:.3f} by audio")
 
 
 def run_forget(arguments: argparse.Namespace):
     from muscall.search.indexing import forget
-    from muscall.search.store import lock
 
-    store = Store.open(arguments.store)
-    with lock(arguments.store):
-        print(f"{forget(store, arguments.folder)} tracks taken out of {arguments.store}")
+    print(f"{forget(arguments.store, arguments.folder)} tracks taken out of {arguments.store}")
 
 
 def run_query(arguments: argparse.Namespace):
+    from muscall.search.query import Library
+
     library = Library(arguments.store, arguments.model)
-    wishes = {"audio": arguments.audio, "like": arguments.like, "without": arguments.without}
-    wishes |= {"where": arguments.filter, "k": arguments.k}
+    request = {"audio": arguments.audio, "like": arguments.like, "without": arguments.without}
+    request |= {"where": arguments.filter, "k": arguments.k}
     if arguments.text is not None or arguments.audio is not None or arguments.like is not None:
-        print_answers(library.search(arguments.text, **wishes), arguments.json)
+        print_answers(library.search(arguments.text, **request), arguments.json)
         return
-    library.search("music", **wishes)  # loads the model, and says now what is wrong with the other arguments
-    while sentence := input_line():
-        print_answers(library.search(sentence, **wishes), arguments.json)
+    library.search("music", **request)  # loads the model, and says now what is wrong with the other arguments
+    while sentence := read_sentence():
+        print_answers(library.search(sentence, **request), arguments.json)
 
 
-def input_line() -> str | None:
-    """The next sentence from the keyboard or a pipe; `None` at the end."""
+def read_sentence() -> str | None:
+    """Read the next sentence from the keyboard or a pipe; `None` at the end."""
     if sys.stdin.isatty():
         print("> ", end="", flush=True)
     return next((line.strip() for line in sys.stdin if line.strip()), None)
 
 
 def print_answers(answers: list[dict], as_json: bool):
+    from muscall.search.formatting import clock, printable
+
     if as_json:
         print(json.dumps(answers), flush=True)
         return
@@ -158,22 +122,14 @@ def print_answers(answers: list[dict], as_json: bool):
             print(f"{'':24}{printable(path)}{remark[answer['file']] if path == answer['track'] else ''}")
 
 
-def clock(seconds: float) -> str:
-    minutes, seconds = divmod(int(seconds), 60)
-    return f"{minutes}:{seconds:02}"
-
-
-def printable(text: str) -> str:
-    """With control characters spelt out: a tag could otherwise move the cursor, or more."""
-    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
-
-
-if __name__ == "__main__":
+def main():
+    arguments = parse_arguments()
     try:
-        arguments = parse_arguments()
+        from transformers.utils.logging import disable_progress_bar
+
         disable_progress_bar()  # of loading weights
         {"index": run_index, "forget": run_forget, "query": run_query}[arguments.command](arguments)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ModuleNotFoundError) as error:
         sys.exit(f"error: {error}")
     except RuntimeError as error:
         if not str(error).startswith("lance error"):
@@ -181,3 +137,7 @@ if __name__ == "__main__":
         sys.exit(f"error: the index {arguments.store} is damaged, delete it and index again: {error}")
     except KeyboardInterrupt:
         sys.exit("stopped: what was written stays, the same command goes on from there")
+
+
+if __name__ == "__main__":
+    main()

@@ -3,7 +3,7 @@
 Indexing of a folder of MP3 files of 2 and of 4 minutes, end to end as search.py does it, in tracks per second and in
 times real time; and the same work part by part, one after the other, for the share of each.
 
-    python benchmarks/index_library.py --model runs/default [--tracks 24]
+    python -m benchmarks.index_library --model runs/default [--tracks 24]
 """
 
 import argparse
@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in search.py
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in search.py, before torch is imported
 
 import numpy as np
 import soundfile
@@ -22,19 +22,18 @@ from accelerate import Accelerator
 from transformers.utils.logging import disable_progress_bar
 
 from muscall.checkpoint import hash_file
-from muscall.encoder import Encoder, load_encoder
+from muscall.encoder import CHUNK, Encoder, load_encoder
+from muscall.search.embedding import Embedder, make_rows
 from muscall.search.files import file_state, read_tags
-from muscall.search.indexing import CHUNK, Embedder, make_rows, update_index
+from muscall.search.indexing import update_index
 from muscall.search.store import Store
 
 
-ROOT = Path(__file__).parents[1]
-
-RATE = 44100
+RATE = 44100  # hertz
 
 
 def write_tracks(folder: Path, count: int, minutes: float):
-    """Stereo MP3 of tones, noise and beats, no two alike, at the encoder's default bitrate."""
+    """Write stereo MP3 files of tones, noise and beats, no two alike, at the encoder's default bitrate."""
     random = np.random.default_rng(0)
     seconds = np.arange(10 * RATE) / RATE
     for number in range(count):
@@ -48,15 +47,15 @@ def write_tracks(folder: Path, count: int, minutes: float):
 
 
 @torch.no_grad()
-def parts(encoder: Encoder, paths: list[Path], store: Store) -> dict[str, float]:
-    """Seconds that each part of the work takes on its own."""
+def time_parts(encoder: Encoder, paths: list[Path], store: Store) -> dict[str, float]:
+    """Return the seconds that each part of the work takes on its own."""
     spent = dict.fromkeys(("hash and tags", "decode and resample", "log-mel", "network", "write"), 0.0)
     tables = []
     for path in paths:
         clock = [time.perf_counter()]
         facts = {"track": str(path), "hash": hash_file(path), "state": file_state(path)} | read_tags(path)
         clock.append(time.perf_counter())
-        chunks = list(encoder.processor.feature_extractor.iter_windows(str(path), windows="all", batch_size=CHUNK))
+        chunks = list(encoder.feature_extractor.iter_windows(str(path), windows="all", batch_size=CHUNK))
         clock.append(time.perf_counter())
         mel_seconds, embedded = 0.0, []
         for chunk in chunks:
@@ -78,6 +77,28 @@ def parts(encoder: Encoder, paths: list[Path], store: Store) -> dict[str, float]
     return spent
 
 
+def measure(encoder: Encoder, accelerator: Accelerator, count: int, minutes: int):
+    """Index `count` files of a length, and print what was measured."""
+    with tempfile.TemporaryDirectory() as folder:
+        music, warm = Path(folder, "music"), Path(folder, "warm")
+        for target, number in ((music, count), (warm, 1)):
+            target.mkdir()
+            write_tracks(target, number, minutes)
+        update_index(Path(folder, "other"), [warm], Embedder(encoder), accelerator)
+        report = update_index(Path(folder, "store"), [music], Embedder(encoder), accelerator)
+        again = update_index(Path(folder, "store"), [music], Embedder(encoder), accelerator)
+        store = Store.open_or_create(Path(folder, "parts"), encoder.describe())
+        spent = time_parts(encoder, sorted(music.iterdir()), store)
+    total = sum(spent.values())
+    shares = ", ".join(f"{name} {seconds / total:.0%}" for name, seconds in spent.items())
+    print(
+        f"{minutes} min: {count / report.seconds:.1f} tracks/s, "
+        f"{60 * minutes * count / report.seconds:.0f} times real time; "
+        f"again, with nothing new: {again.seconds:.2f} s; "
+        f"one part after the other takes {total / report.seconds:.2f}x as long: {shares}"
+    )
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True, help="a checkpoint")
@@ -86,26 +107,7 @@ def main():
     disable_progress_bar()
     accelerator, encoder = Accelerator(cpu=True), load_encoder(arguments.model)
     for minutes in (2, 4):
-        with tempfile.TemporaryDirectory() as folder:
-            music = Path(folder, "music")
-            music.mkdir()
-            write_tracks(music, arguments.tracks, minutes)
-            paths = sorted(music.iterdir())
-            warm = Path(folder, "warm")
-            warm.mkdir()
-            write_tracks(warm, 1, minutes)
-            update_index(Path(folder, "other"), [warm], Embedder(encoder), accelerator)
-            report = update_index(Path(folder, "store"), [music], Embedder(encoder), accelerator)
-            again = update_index(Path(folder, "store"), [music], Embedder(encoder), accelerator)
-            spent = parts(encoder, paths, Store.open_or_create(Path(folder, "parts"), encoder.describe()))
-        total = sum(spent.values())
-        shares = ", ".join(f"{name} {seconds / total:.0%}" for name, seconds in spent.items())
-        print(
-            f"{minutes} min: {arguments.tracks / report.seconds:.1f} tracks/s, "
-            f"{60 * minutes * arguments.tracks / report.seconds:.0f} times real time; "
-            f"again, with nothing new: {again.seconds:.2f} s; "
-            f"one part after the other takes {total / report.seconds:.2f}x as long: {shares}"
-        )
+        measure(encoder, accelerator, arguments.tracks, minutes)
 
 
 if __name__ == "__main__":

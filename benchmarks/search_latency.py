@@ -3,7 +3,7 @@
 Latency of a query over 10,000, 100,000 and 1,000,000 windows: the index of search.py, exact and approximate, and a
 NumPy matrix product over the same vectors held in memory; and the time from a cold start to the first answer.
 
-    python benchmarks/search_latency.py --model runs/default [--sizes 10000 100000]
+    python -m benchmarks.search_latency --model runs/default [--sizes 10000 100000]
 """
 
 import argparse
@@ -11,6 +11,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,15 +23,17 @@ from muscall.search.query import Library, recall
 from muscall.search.store import COLUMNS, Store
 
 
-ROOT = Path(__file__).parents[1]
-
+SEARCH = Path(__file__).resolve().parents[1] / "search.py"
 NUM_QUERIES = 200
 WINDOWS_PER_TRACK = 10
 K = 10
 
 
-def make_vectors(count: int, dim: int, random) -> np.ndarray:
-    """Windows of tracks of styles: alike within a track, less so within a style, and all in one cone, as real ones."""
+def make_vectors(count: int, dim: int, random: np.random.Generator) -> np.ndarray:
+    """
+    Return windows of tracks of styles, L2-normalised `(count, dim)`: alike within a track, less so within a style, and
+    all in one cone, as those of real music are.
+    """
     cone, styles = 0.7 * random.standard_normal(dim), 0.5 * random.standard_normal((300, dim))
     tracks = count // WINDOWS_PER_TRACK
     means = cone + styles[random.integers(300, size=tracks)] + 0.4 * random.standard_normal((tracks, dim))
@@ -38,7 +42,15 @@ def make_vectors(count: int, dim: int, random) -> np.ndarray:
     return embeds / np.linalg.norm(embeds, axis=1, keepdims=True)
 
 
+def make_queries(embeds: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """Return vectors near windows of the library, L2-normalised `(NUM_QUERIES, dim)`."""
+    noise = random.standard_normal((NUM_QUERIES, embeds.shape[1]), dtype=np.float32)
+    queries = embeds[random.integers(len(embeds), size=NUM_QUERIES)] + 0.6 * noise / np.sqrt(embeds.shape[1])
+    return (queries / np.linalg.norm(queries, axis=1, keepdims=True)).astype(np.float32)
+
+
 def fill(store: Store, embeds: np.ndarray, first: int):
+    """Write windows to the index; `first` is the number of windows that it has."""
     tracks = pa.array([f"/music/{(first + row) // WINDOWS_PER_TRACK}.mp3" for row in range(len(embeds))])
     starts = (20 * (np.arange(len(embeds)) % WINDOWS_PER_TRACK)).astype(np.float32)
     columns = {name: pa.nulls(len(embeds), kind) for name, kind in COLUMNS.items()}
@@ -48,8 +60,15 @@ def fill(store: Store, embeds: np.ndarray, first: int):
     store.add(pa.table(columns))
 
 
-def latency(function, queries) -> tuple[float, float]:
-    """Median and 99th percentile, in milliseconds."""
+def nearest(embeds: np.ndarray, query: np.ndarray) -> np.ndarray:
+    """Return the numbers of the `K` windows nearest to a query, by a matrix product."""
+    scores = embeds @ query
+    best = np.argpartition(-scores, K)[:K]
+    return best[np.argsort(-scores[best])]
+
+
+def latency(function: Callable, queries: np.ndarray) -> tuple[float, float]:
+    """Return median and 99th percentile of the time that a query takes, in milliseconds."""
     for query in queries[:5]:
         function(query)
     times = []
@@ -61,45 +80,36 @@ def latency(function, queries) -> tuple[float, float]:
 
 
 def measure(count: int, description: dict, folder: Path):
+    """Time queries over `count` windows, and print what was measured."""
     random = np.random.default_rng(0)
     embeds = make_vectors(count, description["dim"], random)
-    noise = random.standard_normal((NUM_QUERIES, embeds.shape[1]), dtype=np.float32)
-    queries = embeds[random.integers(count, size=NUM_QUERIES)] + 0.6 * noise / np.sqrt(embeds.shape[1])
-    queries = (queries / np.linalg.norm(queries, axis=1, keepdims=True)).astype(np.float32)
+    queries = make_queries(embeds, random)
     store = Store.open_or_create(folder / str(count), description)
     begin = time.perf_counter()
     for first in range(0, count, 100_000):
         fill(store, embeds[first : first + 100_000], first)
     print(f"\n{count} windows, written in {time.perf_counter() - begin:.1f} s")
-    library = Library(store.uri)
-    rows = []
-
-    def product(query):
-        scores = embeds @ query
-        best = np.argpartition(-scores, K)[:K]
-        return best[np.argsort(-scores[best])]
-
-    def search(query):
-        return library._best_tracks(query, None, K)
-
+    search = partial(Library(store.uri).best_tracks, k=K)
     exact_queries = queries if count <= 100_000 else queries[:50]
-    rows.append(("NumPy matrix product, in memory", latency(product, queries), 1.0))
-    rows.append(("search.py, exact", latency(search, exact_queries), 1.0))
+    rows = [
+        ("NumPy matrix product, in memory", latency(partial(nearest, embeds), queries), 1.0),
+        ("search.py, exact", latency(search, exact_queries), 1.0),
+    ]
     begin = time.perf_counter()
     store.build_index()
     seconds = time.perf_counter() - begin
-    found = recall(store, queries[:50])
-    rows.append((f"search.py, approximate (built in {seconds:.0f} s)", latency(search, queries), found))
+    approximate_recall = recall(store, queries[:50])
+    rows.append((f"search.py, approximate (built in {seconds:.0f} s)", latency(search, queries), approximate_recall))
     reference = rows[0][1][0]
-    for name, (median, worst), found in rows:
+    for name, (median, worst), share in rows:
         print(
-            f"  {name:45} p50 {median:8.1f} ms  p99 {worst:8.1f} ms  {median / reference:6.1f}x  recall@10 {found:.3f}"
+            f"  {name:45} p50 {median:8.1f} ms  p99 {worst:8.1f} ms  {median / reference:6.1f}x  recall@10 {share:.3f}"
         )
 
 
 def cold_start(model: str, store_uri: Path):
-    """A new process, from its start to its answer: what a person waits for; and a further sentence in the same one."""
-    program = [sys.executable, str(ROOT / "search.py"), "query", "--store", str(store_uri), "--model", model]
+    """Time a new process from its start to its answer, which a person waits for, and a further sentence in it."""
+    program = [sys.executable, str(SEARCH), "query", "--store", str(store_uri), "--model", model]
     begin = time.perf_counter()
     subprocess.run([*program, "calm solo piano at night"], check=True, capture_output=True)
     print(f"\ncold start to the first answer: {time.perf_counter() - begin:.1f} s")

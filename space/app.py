@@ -2,8 +2,8 @@
 """
 A page to search a library of music by sentence, by audio, by both, and on a map.
 
-    python space/app.py                                  # the test split of the default corpus
-    python space/app.py ~/Music --model runs/default     # a folder of music
+    python -m space.app                                  # the test split of the default corpus
+    python -m space.app ~/Music --model runs/default     # a folder of music
 
 It indexes the folder first, as `search.py index` does; later starts embed only what is new.
 """
@@ -11,89 +11,19 @@ It indexes the folder first, as `search.py index` does; later starts embed only 
 import argparse
 import hashlib
 import sys
-import tempfile
-from functools import lru_cache, partial
 from pathlib import Path
 
-import gradio as gr
-import soundfile
-from jinja2 import Environment, FileSystemLoader
-from starlette.requests import Request
-from starlette.responses import FileResponse, PlainTextResponse
-from starlette.routing import Route
-from transformers.utils.logging import disable_progress_bar
-
+import muscall
 from corpus.build import build_corpus, read_rows
+from muscall.cache import CACHE
 from muscall.checkpoint import hash_weights, resolve
-from muscall.evaluation.zero_shot import BANK, label_embeds
-from muscall.search.files import AUDIO_SUFFIXES
-from muscall.search.map import draw_map
-from muscall.search.query import Library
-from muscall.search.store import DEFAULT_STORE, literal
-from processing_muscall import read_audio
-from search import clock, run_index
-from search import parse_arguments as parse_search_arguments
+from muscall.extras import require_extra
 
 
-SPACE = Path(__file__).resolve().parent
-ROOT = SPACE.parent
-
-EXAMPLES = ("slow calm electric piano", "a waltz with flute", "fast samba with brass", "dark electronic music")
-LABELS = {
-    "Genre": ("rock", "pop", "jazz", "blues", "classical", "electronic", "latin", "folk"),
-    "Instrument": ("piano", "guitar", "drums", "bass", "strings", "brass", "flute", "synthesizer"),
-    "Mood": ("calm", "energetic", "happy", "sad", "dark", "dreamy", "romantic", "aggressive"),
-}
-MAP_TRACKS = 1000  # more dots than these cannot be told apart, let alone clicked
-PLAY_RATE = 44100  # hertz: what every browser plays
-SEGMENTS = 500  # segments kept on disk, some 100 kB each
-MAX_UPLOAD = "50mb"
-STYLE = {
-    "primary_hue": "teal",
-    "neutral_hue": "stone",
-    "radius_size": "lg",
-    "font": ["system-ui", "-apple-system", "Segoe UI", "Helvetica Neue", "Arial", "sans-serif"],  # none from the net
-    "font_mono": ["monospace"],
-}
-# Of gradio's theme: what its own choice leaves below a contrast of 4.5, and a page that cards stand out from.
-COLOURS = {
-    "body_background_fill": "*neutral_50",
-    "body_background_fill_dark": "#161412",
-    "block_background_fill_dark": "#211f1d",
-    "block_label_text_color": "*neutral_600",
-    "block_title_text_color": "*neutral_700",
-    "block_title_text_color_dark": "*neutral_300",
-    "input_background_fill": "#ffffff",
-    "input_background_fill_dark": "#161412",
-    "input_border_width": "1px",
-    "input_border_color": "*neutral_300",
-    "input_border_color_dark": "#4a4541",
-    "input_border_color_focus": "*primary_700",
-    "input_border_color_focus_dark": "*primary_400",
-    "input_placeholder_color": "*neutral_500",
-    "input_placeholder_color_dark": "*neutral_400",
-    "button_primary_background_fill": "*primary_700",
-    "button_primary_background_fill_hover": "*primary_800",
-    "button_primary_background_fill_dark": "*primary_700",
-    "button_primary_background_fill_hover_dark": "*primary_600",
-    "slider_color": "*primary_700",
-    "slider_color_dark": "*primary_500",
-}
-TEMPLATES = Environment(loader=FileSystemLoader(SPACE), autoescape=True, trim_blocks=True)
-PARTS = TEMPLATES.get_template("parts.html").module
-# Clicks on dots of the map and on "More like this". gradio's own plots have no click: ScatterPlot selects boxes, Plot
-# has no such event.
-LISTEN = """element.addEventListener('click', event => {
-    const link = event.target.closest('[data-like]');
-    if (link) { event.preventDefault(); trigger('click', {track: link.dataset.like}); }
-});"""
-SHOW_RESULTS = """() => {
-    const results = document.getElementById('results'), top = results.getBoundingClientRect().top;
-    if (top < 0 || top > innerHeight / 2) results.scrollIntoView({behavior: 'smooth'});
-}"""
+ROOT = Path(muscall.__file__).resolve().parents[1]  # not this file's folder: in a Space this file is at the root
 
 
-def parse_arguments(args=None) -> argparse.Namespace:
+def parse_arguments(args: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", nargs="?", type=Path, help="a folder of music; default: the default corpus")
     parser.add_argument("--model", default=str(ROOT), help="a checkpoint: folder or Hub id; default: this checkout")
@@ -102,225 +32,53 @@ def parse_arguments(args=None) -> argparse.Namespace:
     return parser.parse_args(args)
 
 
-def open_library(folder: Path, model: str, store: str | None) -> Library:
-    """Indexes what is new in a folder, with `search.py`'s own command, and opens the index."""
+def prepare_index(folder: Path, model: str, store: str | None) -> str:
+    """
+    Index what is new in a folder.
+
+    Args:
+        folder (`Path`): The music.
+        model (`str`): A checkpoint: a folder or a Hub id.
+        store (`str`, *optional*): The index. Defaults to one in the cache for this folder and model.
+
+    Returns:
+        `str`: where the index is.
+    """
+    from muscall.encoder import load_encoder
+    from muscall.launch import start_accelerator
+    from muscall.search.indexing import index_folders
+
     folder = folder.absolute()
     if store is None:
         name = hashlib.sha256(f"{folder} {hash_weights(resolve(model))}".encode(errors="surrogateescape"))
-        store = str(DEFAULT_STORE.with_name(f"space-{name.hexdigest()[:16]}"))
-    run_index(parse_search_arguments(["index", f"--model={model}", f"--store={store}", str(folder)]))
-    return Library(store, model)
-
-
-class Demo:
-    """
-    What the page answers.
-
-    Args:
-        library ([`Library`]): The music.
-        credits (`dict[str, dict]`): Path -> `title`, `artist` and `licence` of files whose own tags do not say.
-    """
-
-    def __init__(self, library: Library, credits: dict[str, dict]):
-        self.library, self.credits = library, credits
-        self.map = draw_map(library.store, MAP_TRACKS)
-        self.dots = {track["hash"]: number for number, track in enumerate(self.map.tracks)}
-        words = [word for group in LABELS.values() for word in group]
-        prompts = library.encoder.embed_texts([prompt.format(word) for prompt in BANK for word in words])
-        self.labels = label_embeds(prompts.reshape(len(BANK), len(words), -1))
-        self.segments = tempfile.TemporaryDirectory(prefix="muscall-segments-")
-        self.cut = lru_cache(SEGMENTS)(self.cut)
-
-    def search(self, text: str, audio: str | None, without: str, where: str, count: int) -> str:
-        """The answers to a request, as HTML: cards, or what is wrong with it."""
-        text, without, where = (value.strip() or None for value in (text, without, where))
-        try:
-            answers = self.library.search(text, audio=audio, without=without, where=where, k=int(count))
-        except (ValueError, OSError) as error:
-            return PARTS.notice(readable(error, audio))
-        wishes = (text and f"“{text}”", audio and Path(audio).name)
-        return self.show(answers, "for " + " + ".join(wish for wish in wishes if wish))
-
-    def neighbours(self, without: str, where: str, count: int, event: gr.EventData) -> str:
-        """The answers to a click on a track, which is named by its hash."""
-        without, where = (value.strip() or None for value in (without, where))
-        try:
-            rows = self.library.store.rows(f"hash = {literal(str(event.track))} AND start = 0").to_pylist()
-            if not rows:
-                raise ValueError("this track is no longer in the index: load the page again")
-            like = rows[0]["track"]
-            answers = self.library.search(like=like, without=without, where=where, k=int(count))
-        except (ValueError, OSError) as error:
-            return PARTS.notice(readable(error))
-        selected = rows[0] | {"score": 1.0, "copies": [], "file": "there" if Path(like).exists() else "missing"}
-        return self.show(answers, f"like {self.card(selected)['name']}", selected)
-
-    def show(self, answers: list[dict], request: str, selected: dict | None = None) -> str:
-        cards = [self.card(answer) for answer in answers]
-        if not cards and selected is None:
-            return PARTS.notice("No track passes the filter.")
-        dots = [card["dot"] for card in cards if card["dot"] is not None]
-        count = {0: "No other track", 1: "1 track"}.get(len(cards), f"{len(cards)} tracks")
-        return PARTS.results(f"{count} {request}", cards, selected and self.card(selected), dots)
-
-    def card(self, row: dict) -> dict:
-        """What is shown of a track."""
-        credit = self.credits.get(row["track"], {})
-        facts = [row["album"], row["year"], row["genre"], row["bpm"] and f"{row['bpm']:g} bpm", row["key"]]
-        facts += [credit.get("licence"), f"{row['duration']:.0f} s long"]
-        return {
-            "hash": row["hash"],
-            "dot": self.dots.get(row["hash"]),
-            "name": row["title"] or credit.get("title") or Path(row["track"]).stem,
-            "by": row["artist"] or credit.get("artist"),
-            "facts": [fact for fact in facts if fact],
-            "score": f"{row['score']:.2f}",
-            "segment": f"{clock(row['start'])}–{clock(row['end'])}",
-            "source": f"segments/{row['hash']}/{round(1000 * row['start'])}.mp3",
-            "file": row["file"],
-        }
-
-    def tags(self, audio: str | None) -> str:
-        """
-        How an uploaded track compares with the library, word by word, as HTML. The scores of a word have a mean and a
-        spread of their own, so what is shown is the share of tracks that fit the word less. A softmax would make the
-        words compete, although a track may have several instruments, and be near 0 or 1 by the model's logit scale.
-        """
-        if audio is None:
-            return ""
-        try:
-            scores = self.labels @ self.library.encoder.embed_track(audio)
-        except (ValueError, OSError):
-            return ""  # the search says why
-        library = self.map.embeds @ self.labels.T
-        shares = ((library < scores).mean(axis=0) + (library == scores).mean(axis=0) / 2) * 100
-        values = iter(shares.round().astype(int).tolist())
-        groups = []
-        for title, words in LABELS.items():
-            bars = [(word, next(values)) for word in words]
-            groups.append((title, sorted(bars, key=lambda bar: -bar[1])))
-        return PARTS.tags(Path(audio).name, groups)
-
-    def draw_map(self) -> str:
-        names = [self.card(track | {"score": 1.0, "file": "there"})["name"] for track in self.map.tracks]
-        points = (4 + 92 * self.map.points).round(2).tolist()
-        dots = zip(self.map.tracks, names, points, strict=True)
-        return PARTS.map([{"hash": track["hash"], "name": name, "x": x, "y": y} for track, name, (x, y) in dots])
-
-    def segment(self, request: Request):
-        """The audio of one window of a track of the index: nothing else is served."""
-        try:
-            file = self.cut(request.path_params["digest"], request.path_params["start"])
-        except (ValueError, OSError):
-            return PlainTextResponse("this segment is not in the library, or its file is no longer there", 404)
-        return FileResponse(file.name, media_type="audio/mpeg")
-
-    def cut(self, digest: str, start: int):
-        """A temporary file with the window that starts at `start` milliseconds; kept for the last `SEGMENTS` calls."""
-        condition = f"hash = {literal(digest)} AND start > {start / 1000 - 0.01} AND start < {start / 1000 + 0.01}"
-        rows = self.library.store.rows(condition).to_pylist()
-        rows = [row for row in rows if Path(row["track"]).is_file()]
-        if not rows:
-            raise ValueError(f"no window of {digest} starts at {start} ms, or its file is gone")
-        row = rows[0]
-        samples = read_audio(row["track"], PLAY_RATE, row["start"], row["end"] - row["start"])
-        file = tempfile.NamedTemporaryFile(dir=self.segments.name, suffix=".mp3")  # noqa: SIM115, lives in the cache
-        soundfile.write(file, samples, PLAY_RATE, format="MP3")
-        file.flush()
-        return file
-
-    def page(self) -> gr.Blocks:
-        number = len(self.library.store.tracks())
-        title, filters = "MusCALL: find music by how it sounds", "bpm > 120 and genre = 'jazz'"
-        if self.credits:  # the default corpus has no tags
-            filters = "track like '%produced%'"
-        with gr.Blocks(title=title, analytics_enabled=False, delete_cache=(600, 3600)) as page:
-            gr.HTML(PARTS.header(number), apply_default_css=False, js_on_load=None)
-            with gr.Column(elem_id="ask"):
-                with gr.Row(elem_id="sentence"):
-                    text = gr.Textbox(
-                        label="Describe the music",
-                        placeholder="calm solo piano at night",
-                        max_length=500,
-                        scale=5,
-                        container=False,
-                        elem_id="text",
-                    )
-                    button = gr.Button("Search", variant="primary", scale=0, min_width=120, elem_id="search")
-                with gr.Row(elem_id="examples"):
-                    examples = [gr.Button(example, size="sm", min_width=0, scale=0) for example in EXAMPLES]
-                with gr.Row(elem_id="options", equal_height=True):
-                    audio = gr.File(
-                        label="Sounds like this track",
-                        file_types=sorted(AUDIO_SUFFIXES),
-                        type="filepath",
-                        height=156,
-                        min_width=280,
-                        elem_id="upload",
-                    )
-                    with gr.Column(elem_id="refine", min_width=280, scale=2):
-                        with gr.Row():
-                            without = gr.Textbox(label="Without", placeholder="drums", max_length=500, min_width=200)
-                            where = gr.Textbox(
-                                label="Only tracks where", placeholder=filters, max_length=500, min_width=200
-                            )
-                        count = gr.Slider(1, 30, value=8, step=1, label="Number of tracks", buttons=[])
-            tags = gr.HTML(elem_id="tags", apply_default_css=False, js_on_load=None)
-            with gr.Row(elem_id="found"):
-                with gr.Column(scale=3, min_width=320):
-                    results = gr.HTML(
-                        PARTS.empty(), elem_id="results", apply_default_css=False, js_on_load=LISTEN, min_height=200
-                    )
-                with gr.Column(scale=2, min_width=320, elem_id="atlas"):
-                    places = gr.HTML(self.draw_map(), elem_id="map", apply_default_css=False, js_on_load=LISTEN)
-
-            request = {"inputs": [text, audio, without, where, count], "outputs": results}
-            refined = {"inputs": [without, where, count], "outputs": results}
-            quiet = {"api_visibility": "private", "show_progress": "hidden"}
-            for trigger in (button.click, text.submit, without.submit, where.submit, audio.upload):
-                trigger(self.search, **request, api_visibility="private").then(None, js=SHOW_RESULTS, **quiet)
-            for example, chip in zip(EXAMPLES, examples, strict=True):
-                filled = chip.click(partial(str, example), outputs=text, **quiet)
-                filled.then(self.search, **request, api_visibility="private").then(None, js=SHOW_RESULTS, **quiet)
-            for component in (results, places):
-                clicked = component.click(self.neighbours, **refined, api_visibility="private")
-                clicked.then(None, js=SHOW_RESULTS, **quiet)
-            audio.change(self.tags, audio, tags, **quiet)
-        return page
-
-
-def readable(error: Exception, audio: str | None = None) -> str:
-    """A message for the page: without the folder that an upload lies in, and with a capital."""
-    text = str(error)
-    if audio is not None and text.startswith(audio):
-        return Path(audio).name + text.removeprefix(audio)
-    return text[:1].upper() + text[1:]
+        store = str(CACHE / f"space-{name.hexdigest()[:16]}")
+    accelerator = start_accelerator()
+    index_folders(store, [folder], load_encoder(model), accelerator, print)
+    accelerator.end_training()
+    return store
 
 
 def main():
     arguments = parse_arguments()
+    require_extra("demo", "gradio", "jinja2", "threadpoolctl")
+    from transformers.utils.logging import disable_progress_bar
+
+    from muscall.search.query import Library
+    from space.page import Demo, launch
+
+    disable_progress_bar()  # of loading weights
     folder, credits = arguments.folder, {}
     if folder is None:
-        folder = build_corpus() / "test"  # what the model was not trained on
+        folder = build_corpus() / "test"  # the model was not trained on it
         credits = {str(folder / Path(row["path"]).name): row for row in read_rows() if row["split"] == "test"}
-    demo = Demo(open_library(folder, arguments.model, arguments.store), credits)
-    demo.page().launch(
-        server_port=arguments.port,
-        theme=gr.themes.Base(**STYLE).set(**COLOURS),
-        css_paths=SPACE / "style.css",
-        footer_links=[],
-        run_history=False,
-        ssr_mode=False,
-        max_file_size=MAX_UPLOAD,
-        app_kwargs={"routes": [Route("/segments/{digest}/{start:int}.mp3", demo.segment)]},
-    )
+    store = prepare_index(folder, arguments.model, arguments.store)
+    launch(Demo(Library(store, arguments.model), credits), arguments.port)
 
 
 if __name__ == "__main__":
     try:
-        disable_progress_bar()  # of loading weights
         main()
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ModuleNotFoundError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit("stopped")

@@ -2,10 +2,14 @@
 """Tiny models and their settings, for all tests."""
 
 import json
+import shutil
 from pathlib import Path
 
 
 ROOT = Path(__file__).resolve().parents[1]
+PRODUCED = sorted((ROOT / "corpus" / "produced").glob("*.opus"))
+# A tag from somebody who means harm.
+HOSTILE = "'; DROP TABLE windows; -- \" \\ <script>alert(1)</script> \n\x1b[2J 日本語 🎵 ' OR 1=1"
 RATE = 4000
 SIZES = {"train": 48, "validation": 36, "test": 48}
 PITCHES = {"low": 130, "deep": 200, "middle": 310, "bright": 480, "high": 740, "very high": 1150}  # hertz
@@ -29,6 +33,34 @@ num_workers: 1
 eval_every: 4
 log_every: 1
 """
+
+
+def copy_music(folder):
+    """Copy five clips under names that real folders have, a hidden one, and a picture."""
+    names = (
+        "a b.opus",
+        'it\'s "quoted".opus',
+        "new\nline.opus",
+        "日本語/песня.opus",
+        "deep/er/c.opus",
+        ".hidden.opus",
+    )
+    for source, name in zip(PRODUCED[::9], names, strict=False):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(source, folder / name)
+    (folder / "cover.jpg").write_bytes(b"not audio")
+    return folder
+
+
+def read_content(store):
+    """Return each row of an index by its track and start."""
+    from muscall.search.store import vectors
+
+    rows = store.table.to_arrow()
+    return {
+        (row["track"], row["start"]): row | {"vector": vector.tolist()}
+        for row, vector in zip(rows.drop_columns("vector").to_pylist(), vectors(rows), strict=True)
+    }
 
 
 def make_sentence_model(folder):

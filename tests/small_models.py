@@ -55,9 +55,7 @@ def build_musicnn(seed=0, **changes) -> MusCALLMusicnnModel:
 def build_musicnn_model(**changes) -> MusCALLModel:
     torch.manual_seed(0)
     audio_config = {"model_type": "muscall_musicnn_model", **MUSICNN}
-    config = MusCALLConfig(
-        audio_config=audio_config, text_config=TEXT, projection_dim=16, **changes
-    )
+    config = MusCALLConfig(audio_config=audio_config, text_config=TEXT, projection_dim=16, **changes)
     return MusCALLModel(config)
 
 

@@ -1,2 +1,7 @@
 # Copyright 2026 The MusCALL repository authors. Licensed under the Apache License, Version 2.0.
-"""What search.py and the demo compose: audio files, the index, queries and the map."""
+"""What search.py and the demo share: audio files, the index, queries and the map."""
+
+from muscall.extras import require_extra
+
+
+require_extra("search", "filelock", "lancedb", "mutagen", "pyarrow", "sqlglot")

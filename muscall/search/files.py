@@ -15,7 +15,7 @@ AUDIO_SUFFIXES = {
     *(".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff"),
     *(".m4a", ".m4b", ".m4p", ".mp4", ".aac", ".wma", ".ape", ".wv", ".mpc", ".alac"),
 }
-# A column of the index, and where it comes from: Vorbis comments (FLAC, OGG, Opus), ID3 (MP3, WAV, AIFF) and MP4.
+# For each column of the index, its name in Vorbis comments (FLAC, OGG, Opus), in ID3 (MP3, WAV, AIFF) and in MP4.
 TAG_NAMES = {
     "title": ("title", "TIT2", "\xa9nam"),
     "artist": ("artist", "TPE1", "\xa9ART"),
@@ -30,54 +30,60 @@ MAX_TAG = 500  # characters; longer ones are lyrics in the wrong place, or an at
 
 def find_audio(folder: Path) -> Iterator[Path]:
     """
-    The audio files below a folder, by suffix, in a fixed order; hidden files and folders are left out.
+    Yield the audio files below a folder, by suffix, in a fixed order. Hidden files and folders are left out.
 
     Raises:
         `OSError`: if a folder cannot be listed: its tracks would otherwise pass for deleted.
     """
-
-    def fail(error):
-        raise error
-
-    for parent, folders, names in os.walk(folder, onerror=fail):
+    for parent, folders, names in os.walk(folder, onerror=_raise):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
             if not name.startswith(".") and os.path.splitext(name)[1].lower() in AUDIO_SUFFIXES:
                 yield Path(parent, name)
 
 
+def _raise(error: OSError):
+    raise error
+
+
 def file_state(path: Path) -> str:
     """
-    Differs whenever the content does, and costs no reading: size, modification and status change time. The last can
-    not be set back; copying, moving or touching a file changes it too, and then the content's hash decides.
+    Return a text that differs whenever the content of a file does, without reading it: size, modification time and
+    status change time. The last cannot be set back. Copying, moving or touching a file changes it too, and then the
+    hash of the content decides.
     """
     stat = path.stat()
     return f"{stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns}"
 
 
-def read_tags(path: Path) -> dict:
-    """The columns of `TAG_NAMES`, `None` where the file does not say: text, but a number for `year` and `bpm`."""
+def read_tags(path: Path) -> dict[str, str | int | float | None]:
+    """Return the columns of `TAG_NAMES`, `None` where the file has none: text, but numbers for `year` and `bpm`."""
     try:
         file = mutagen.File(path)
-    except mutagen.MutagenError:  # audio that decodes may still have tags that do not
+    except mutagen.MutagenError:  # audio that can be decoded may still have damaged tags
         file = None
     tags = None if file is None else file.tags
-    kind = 1 if isinstance(tags, ID3) else 2 if isinstance(tags, MP4Tags) else 0
-    columns = dict.fromkeys(TAG_NAMES)
-    for column, names in TAG_NAMES.items():
-        if tags and names[kind] in tags:
-            values = tags[names[kind]]
-            values = values.genres if names[kind] == "TCON" else values.text if kind == 1 else values
-            texts = [value.decode(errors="replace") if isinstance(value, bytes) else str(value) for value in values]
-            text = "; ".join(texts).replace("\0", "").strip()[:MAX_TAG]
-            columns[column] = text.encode(errors="replace").decode() or None
-    columns["year"] = _number(int, columns["year"] and columns["year"][:4], 1, 9999)
-    columns["bpm"] = _number(float, columns["bpm"], 1, 1000)
+    columns = {column: _read_tag(tags, *names) for column, names in TAG_NAMES.items()}
+    columns["year"] = _parse_number(int, columns["year"] and columns["year"][:4], 1, 9999)
+    columns["bpm"] = _parse_number(float, columns["bpm"], 1, 1000)
     return columns
 
 
-def _number(kind, text, low, high):
-    """What a tag says, or `None` where it is no number of a sensible size."""
+def _read_tag(tags: mutagen.Tags | None, vorbis_name: str, id3_name: str, mp4_name: str) -> str | None:
+    """Return the values of a tag as one text of at most `MAX_TAG` characters, `None` where there is none."""
+    name = id3_name if isinstance(tags, ID3) else mp4_name if isinstance(tags, MP4Tags) else vorbis_name
+    if not tags or name not in tags:
+        return None
+    values = tags[name]
+    if isinstance(tags, ID3):
+        values = values.genres if name == "TCON" else values.text
+    texts = [value.decode(errors="replace") if isinstance(value, bytes) else str(value) for value in values]
+    text = "; ".join(texts).replace("\0", "").strip()[:MAX_TAG]
+    return text.encode(errors="replace").decode() or None
+
+
+def _parse_number(kind: type, text: str | None, low: float, high: float) -> int | float | None:
+    """Return a tag as a number, `None` where it is none between `low` and `high`."""
     try:
         number = kind(text)
     except (TypeError, ValueError):

@@ -13,6 +13,8 @@ from muscall.search.store import IN_LIST, Store, literal, vectors
 @dataclass
 class Map:
     """
+    Tracks and their places.
+
     Args:
         tracks (`list[dict]`): The columns of each track's first window, without the vector, in the order of paths.
         embeds (`np.ndarray` of shape `(tracks, dim)`): Embeddings of whole tracks, L2-normalised.
@@ -26,36 +28,39 @@ class Map:
 
 def draw_map(store: Store, count: int) -> Map:
     """
-    A map of up to `count` tracks from all over the library, the same at every call. Several files of the same content
-    are one track.
+    Draw up to `count` tracks from all over the library, the same at every call. Several files of the same content are
+    one track.
     """
-    paths: dict[str, str] = {}
+    paths: dict[str, str] = {}  # hash -> the first of the paths with this content
     for track, states in store.tracks().items():
         for digest in states.values():
             paths[digest] = min(track, paths.get(digest, track))
     digests = sorted(paths, key=paths.__getitem__)
-    picked = np.unique(np.linspace(0, len(digests) - 1, min(count, len(digests))).round().astype(int))
-    digests = [digests[place] for place in picked]
+    chosen = np.unique(np.linspace(0, len(digests) - 1, min(count, len(digests))).round().astype(int))
+    digests = [digests[place] for place in chosen]
     tracks, embeds = [], []
     for first in range(0, len(digests), IN_LIST):
-        batch = digests[first : first + IN_LIST]
-        rows = store.rows(f"hash IN ({', '.join(literal(digest) for digest in batch)})")
-        facts, windows = rows.drop_columns(["vector"]).to_pylist(), vectors(rows)
-        places: dict[str, list[int]] = {}
-        for place, row in enumerate(facts):
-            if row["track"] == paths[row["hash"]]:
-                places.setdefault(row["hash"], []).append(place)
-        for digest in batch:
-            mine = places[digest]
-            tracks.append(min((facts[place] for place in mine), key=lambda row: row["start"]))
-            total = np.array([facts[place]["weight"] for place in mine]) @ windows[mine]
+        for windows, window_embeds in _read_windows(store, digests[first : first + IN_LIST], paths):
+            tracks.append(min(windows, key=lambda window: window["start"]))
+            total = np.array([window["weight"] for window in windows]) @ window_embeds
             embeds.append(total / np.linalg.norm(total))
     embeds = np.stack(embeds).astype(np.float32)
     return Map(tracks, embeds, _project(embeds))
 
 
+def _read_windows(store: Store, digests: list[str], paths: dict[str, str]) -> list[tuple[list[dict], np.ndarray]]:
+    """Return the columns and the vectors of the windows of each content, read under one of its paths."""
+    rows = store.rows(f"hash IN ({', '.join(literal(digest) for digest in digests)})")
+    windows, embeds = rows.drop_columns(["vector"]).to_pylist(), vectors(rows)
+    places: dict[str, list[int]] = {}
+    for place, window in enumerate(windows):
+        if window["track"] == paths[window["hash"]]:
+            places.setdefault(window["hash"], []).append(place)
+    return [([windows[place] for place in places[digest]], embeds[places[digest]]) for digest in digests]
+
+
 def _project(embeds: np.ndarray) -> np.ndarray:
-    """`(tracks, dim)` -> `(tracks, 2)` between 0 and 1."""
+    """Return places between 0 and 1 of shape `(tracks, 2)` for embeddings of shape `(tracks, dim)`."""
     if len(embeds) == 1:
         return np.full((1, 2), 0.5)
     perplexity = min(30, (len(embeds) - 1) / 3)

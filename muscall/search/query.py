@@ -1,5 +1,5 @@
 # Copyright 2026 The MusCALL repository authors. Licensed under the Apache License, Version 2.0.
-"""Answers of a library: tracks by sentence, by audio, by likeness, and what must not be in them."""
+"""Answers of a library: tracks by sentence, by audio, by likeness, and without what must not be in them."""
 
 import os
 from functools import cached_property
@@ -15,6 +15,7 @@ from muscall.search.store import Store, literal, parse_filter, vectors
 SAMPLE = 2000  # windows that the spread of scores is measured on
 DEPTH = 8  # windows looked at for each track asked for: a track may have many among the best
 WITHOUT = 0.5  # of the weight of what is looked for
+FILE_STATUS = ("there", "changed", "missing")  # since the file was indexed; the best first
 
 
 class Library:
@@ -29,7 +30,7 @@ class Library:
         `ValueError`: if there is no index, or nothing in it.
     """
 
-    def __init__(self, store_uri, model_name_or_path: str | None = None):
+    def __init__(self, store_uri: str | Path, model_name_or_path: str | None = None):
         self.store = Store.open(store_uri)
         self._model_name_or_path = model_name_or_path or self.store.model["path"]
         if self.store.table.count_rows() == 0:
@@ -38,6 +39,8 @@ class Library:
     @cached_property
     def encoder(self) -> Encoder:
         """
+        The model, loaded at the first use.
+
         Raises:
             `ValueError`: if the model is not there, or no longer the one that made the index.
         """
@@ -49,12 +52,17 @@ class Library:
     def _sample(self) -> np.ndarray:
         return self.store.sample(SAMPLE)
 
-    def search(self, text=None, audio=None, like=None, without=None, where=None, k=10) -> list[dict]:
+    def search(
+        self,
+        text: str | None = None,
+        audio=None,
+        like: str | None = None,
+        without: str | None = None,
+        where: str | None = None,
+        k: int = 10,
+    ) -> list[dict]:
         """
-        The tracks whose best window fits best.
-
-        Several wishes are added up, each divided by the spread of its scores over the library: sentences and audio
-        score on scales of their own. `without` counts half, and against.
+        Return the tracks whose best window fits best.
 
         Args:
             text (`str`, *optional*): A sentence.
@@ -75,29 +83,25 @@ class Library:
         if k < 1:
             raise ValueError(f"the number of tracks is positive, got {k}")
         condition = None if where is None else parse_filter(where)
-        wishes, without_hash = [], None
+        terms, liked_hash = [], None
         if text is not None:
-            wishes.append((1, self._embed_text(text)))
+            terms.append((1, self._embed_text(text)))
         if audio is not None:
-            wishes.append((1, self.encoder.embed_track(audio)))
+            terms.append((1, self.encoder.embed_track(audio)))
         if like is not None:
-            embedding, without_hash = self._embedding_of(like)
-            wishes.append((1, embedding))
-        if not wishes:
+            embedding, liked_hash = self._embedding_of(like)
+            terms.append((1, embedding))
+        if not terms:
             raise ValueError("ask for something: a sentence, audio, or a track to sound like")
         if without is not None:
-            wishes.append((-WITHOUT, self._embed_text(without)))
-        vector = wishes[0][1]
-        if len(wishes) > 1:
-            spread = [(self._sample @ wish).std() + 1e-6 for _, wish in wishes]
-            vector = sum(weight / std * wish for (weight, wish), std in zip(wishes, spread, strict=True))
-            vector = vector / np.linalg.norm(vector)
-        return self._best_tracks(vector.astype(np.float32), condition, k, without_hash)
+            terms.append((-WITHOUT, self._embed_text(without)))
+        return self.best_tracks(self._combine(terms), k, condition, liked_hash)
 
     def _embed_text(self, text: str) -> np.ndarray:
         return self.encoder.embed_texts([text])[0]
 
     def _embedding_of(self, track: str) -> tuple[np.ndarray, str]:
+        """Return the embedding and the hash of a track of the index."""
         path = os.path.abspath(track)
         rows = self.store.rows(f"track = {literal(path)}")
         if len(rows) == 0:
@@ -105,33 +109,59 @@ class Library:
         total = rows.column("weight").to_numpy() @ vectors(rows)
         return total / np.linalg.norm(total), rows.column("hash")[0].as_py()
 
-    def _best_tracks(
-        self, vector: np.ndarray, condition: str | None, k: int, without_hash: str | None = None
+    def _combine(self, terms: list[tuple[float, np.ndarray]]) -> np.ndarray:
+        """
+        Return one vector for a query of several terms, weights and embeddings. Each term is divided by the spread of
+        its scores over the library, because sentences and audio score on scales of their own.
+        """
+        vector = terms[0][1]
+        if len(terms) > 1:
+            spreads = [(self._sample @ embedding).std() + 1e-6 for _, embedding in terms]
+            vector = sum(
+                weight / spread * embedding for (weight, embedding), spread in zip(terms, spreads, strict=True)
+            )
+            vector = vector / np.linalg.norm(vector)
+        return vector.astype(np.float32)
+
+    def best_tracks(
+        self, vector: np.ndarray, k: int, condition: str | None = None, excluded_hash: str | None = None
     ) -> list[dict]:
+        """
+        Return the tracks whose best window is nearest to a vector.
+
+        Args:
+            vector (`np.ndarray` of shape `(dim,)`): The query, L2-normalised.
+            k (`int`): How many tracks.
+            condition (`str`, *optional*): A condition on columns, in SQL.
+            excluded_hash (`str`, *optional*): The hash of a file that is left out under all its paths.
+
+        Returns:
+            `list[dict]`: as of [`Library.search`].
+        """
         count = DEPTH * (k + 1)
         while True:
             rows = self.store.search(vector, count, condition)
-            best: dict[str, dict] = {}
+            best: dict[str, dict] = {}  # by content: its best window, with the state of each path
             for row in rows:
-                if row["hash"] == without_hash:
-                    continue
-                hit = best.setdefault(row["hash"], row)
-                hit.setdefault("states", {})[row["track"]] = row["state"]
+                if row["hash"] != excluded_hash:
+                    window = best.setdefault(row["hash"], row)
+                    window.setdefault("states", {})[row["track"]] = row["state"]
             if len(best) >= k or len(rows) < count:
                 break
             count *= 4
-        return [self._answer(hit) for hit in list(best.values())[:k]]
-
-    def _answer(self, hit: dict) -> dict:
-        names = ("hash", "score", "start", "end", "duration", *TAG_NAMES)
-        files = {track: _file(track, state) for track, state in sorted(hit["states"].items())}
-        track = min(files, key=lambda track: ("there", "changed", "missing").index(files[track]))
-        copies = [other for other in files if other != track]
-        return {"track": track, **{name: hit[name] for name in names}, "copies": copies, "file": files[track]}
+        return [_answer(window) for window in list(best.values())[:k]]
 
 
-def _file(track: str, state: str) -> str:
-    """What has become of a file since it was indexed."""
+def _answer(window: dict) -> dict:
+    columns = ("hash", "score", "start", "end", "duration", *TAG_NAMES)
+    files = {track: _file_status(track, state) for track, state in sorted(window["states"].items())}
+    track = min(files, key=lambda track: FILE_STATUS.index(files[track]))
+    copies = [other for other in files if other != track]
+    return {"track": track, **{name: window[name] for name in columns}, "copies": copies, "file": files[track]}
+
+
+def _file_status(track: str, state: str) -> str:
+    """Return what has become of a file since it was indexed, one of `FILE_STATUS`."""
     try:
         return "there" if file_state(Path(track)) == state else "changed"
     except OSError:
@@ -139,12 +169,13 @@ def _file(track: str, state: str) -> str:
 
 
 def recall(store: Store, queries: np.ndarray, k: int = 10) -> float:
-    """The share of the `k` truly nearest windows that the approximate index finds, over `(queries, dim)`."""
-    found = 0
+    """Return the share of the `k` truly nearest windows that the approximate index finds, over `(queries, dim)`."""
+    shares = []
     for query in queries:
-        exact, approximate = (
-            {(row["track"], row["start"]) for row in store.search(query, DEPTH * k, exact=exact)[:k]}
-            for exact in (True, False)
-        )
-        found += len(exact & approximate) / len(exact)
-    return found / len(queries)
+        exact = _nearest_windows(store, query, k, exact=True)
+        shares.append(len(exact & _nearest_windows(store, query, k, exact=False)) / len(exact))
+    return sum(shares) / len(queries)
+
+
+def _nearest_windows(store: Store, query: np.ndarray, k: int, exact: bool) -> set[tuple[str, float]]:
+    return {(row["track"], row["start"]) for row in store.search(query, DEPTH * k, exact=exact)[:k]}

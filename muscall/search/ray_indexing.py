@@ -11,22 +11,28 @@ import torch
 from lance_ray import write_lance
 
 from muscall.encoder import Encoder, load_encoder
-from muscall.search.indexing import Embedder, Report, finish, make_plan
+from muscall.search.embedding import Embedder, write_copies
+from muscall.search.plan import Outcome, Report, finish, make_plan
 from muscall.search.store import COLUMNS, TABLE, Store
 
 
 TRACKS_AT_ONCE = 20_000  # written together; a run that is killed loses no more
 BATCH = 16  # tracks that a worker gets at a time
-COPY = "copy"  # instead of rows: the table has them under another path
+COPY = "copy"  # the problem of a file whose rows the table has under another path
 
 
 class RayEmbedder:
     """
-    On a machine of the cluster: paths to rows of the table, with one more column, `problem`. A file without rows of
-    its own has one that says why.
+    The model on a machine of the cluster. It maps paths to rows of the table with one more column, `problem`. A file
+    without rows of its own has one row that says why.
+
+    Args:
+        model (`str`): The folder of the checkpoint.
+        schema (`pa.Schema`): Of the table.
+        known (`ray.ObjectRef`): Hashes of contents that the index has.
     """
 
-    def __init__(self, model: str, schema: pa.Schema, known: "ray.ObjectRef"):
+    def __init__(self, model: str, schema: pa.Schema, known: ray.ObjectRef):
         encoder, self.known = load_encoder(model), ray.get(known)
         encoder.model.to(torch.accelerator.current_accelerator(check_available=True) or "cpu")
         self.embedder = Embedder(encoder)
@@ -34,10 +40,11 @@ class RayEmbedder:
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         tables = []
-        for facts, rows, reason in self.embedder.embed(batch.column("path").to_pylist(), self.known):
+        for file in self.embedder.embed(batch.column("path").to_pylist(), self.known):
+            rows, problem = file.rows, None
             if rows is None:
-                rows = pa.Table.from_pylist([facts], pa.schema([(name, COLUMNS[name]) for name in facts]))
-            problem = reason or (COPY if "start" not in rows.column_names else None)
+                rows = pa.Table.from_pylist([file.facts], pa.schema([(name, COLUMNS[name]) for name in file.facts]))
+                problem = file.reason or COPY
             rows = rows.append_column("problem", pa.array([problem] * len(rows), pa.string()))
             missing = [field for field in self.schema if field.name not in rows.column_names]
             for field in missing:
@@ -47,19 +54,21 @@ class RayEmbedder:
 
 
 def without_problems(rows: pa.Table) -> pa.Table:
+    """Return the rows of the files that were embedded, as the table takes them."""
     return rows.filter(pc.is_null(rows.column("problem"))).drop_columns("problem")
 
 
-def heads(rows: pa.Table) -> pa.Table:
-    """One row for each file, without its vector."""
-    first = pc.or_kleene(pc.is_valid(rows.column("problem")), pc.equal(rows.column("start"), 0))
-    return rows.filter(first).drop_columns("vector")
+def first_rows(rows: pa.Table) -> pa.Table:
+    """Return one row for each file, without its vector."""
+    is_first = pc.or_kleene(pc.is_valid(rows.column("problem")), pc.equal(rows.column("start"), 0))
+    return rows.filter(is_first).drop_columns("vector")
 
 
-def update_index_with_ray(store_uri, folders: list[Path], encoder: Encoder, num_workers: int) -> Report:
+def update_index_with_ray(store_uri: str | Path, folders: list[Path], encoder: Encoder, num_workers: int) -> Report:
     """
-    As [`muscall.search.indexing.update_index`], embedding on a Ray cluster: the one that `RAY_ADDRESS` names, or one
-    started on this machine. Store, music, model and this checkout must have the same paths on all its machines.
+    Bring an index up to date as [`muscall.search.indexing.update_index`] does, embedding on a Ray cluster: the one
+    that `RAY_ADDRESS` names, or one started on this machine. Store, music, model and this checkout must have the same
+    paths on all its machines.
 
     Args:
         num_workers (`int`): How many workers embed, each with one core, or one GPU where the cluster has some.
@@ -71,31 +80,46 @@ def update_index_with_ray(store_uri, folders: list[Path], encoder: Encoder, num_
     plan, outcomes = make_plan(store, folders), []
     if not ray.is_initialized():
         ray.init(runtime_env={"env_vars": {"PYTHONPATH": str(Path(__file__).resolve().parents[2])}})
-    known, schema = ray.put(plan.hashes()), store.table.schema
-    resources = {"num_gpus": 1} if ray.cluster_resources().get("GPU") else {"num_cpus": 1}
+    arguments = str(encoder.folder.absolute()), store.table.schema, ray.put(plan.hashes())
     for first in range(0, len(plan.todo), TRACKS_AT_ONCE):
-        paths = [{"path": path} for path in plan.todo[first : first + TRACKS_AT_ONCE]]
-        num_blocks = min(len(paths), max(2 * num_workers, len(paths) // BATCH))
-        dataset = ray.data.from_items(paths, override_num_blocks=num_blocks).map_batches(
-            RayEmbedder,
-            fn_constructor_args=(str(encoder.folder.absolute()), schema, known),
-            batch_size=BATCH,
-            batch_format="pyarrow",
-            compute=ray.data.ActorPoolStrategy(size=num_workers),
-            **resources,
-        )
-        dataset = dataset.materialize()  # the rows of these tracks, in the cluster's memory or spilt to its disks
-        rows = dataset.map_batches(without_problems, batch_format="pyarrow", batch_size=None)
-        if rows.count():
-            write_lance(rows, f"{str(store_uri).rstrip('/')}/{TABLE}.lance", schema=schema, mode="append")
-        files = dataset.map_batches(heads, batch_format="pyarrow", batch_size=None).take_all()
-        copies = [file for file in files if file["problem"] == COPY]
-        if copies:
-            names = [name for name in COLUMNS if name not in ("start", "end", "weight", "duration")]
-            store.add(pa.concat_tables(store.copy_rows([{name: file[name] for name in names} for file in copies])))
-        outcomes += [
-            (file["track"], file["hash"], "" if file["problem"] in (None, COPY) else file["problem"]) for file in files
-        ]
+        rows = embed_with_ray(plan.todo[first : first + TRACKS_AT_ONCE], arguments, num_workers)
+        outcomes += write_with_ray(store, rows)
     report = finish(store, plan, outcomes)
     report.seconds = time.perf_counter() - begin
     return report
+
+
+def embed_with_ray(paths: list[str], arguments: tuple, num_workers: int) -> ray.data.Dataset:
+    """
+    Embed files on the cluster. The rows stay in its memory, or are spilt to its disks.
+
+    Args:
+        arguments (`tuple`): See [`RayEmbedder`].
+    """
+    num_blocks = min(len(paths), max(2 * num_workers, len(paths) // BATCH))
+    resources = {"num_gpus": 1} if ray.cluster_resources().get("GPU") else {"num_cpus": 1}
+    dataset = ray.data.from_items([{"path": path} for path in paths], override_num_blocks=num_blocks)
+    dataset = dataset.map_batches(
+        RayEmbedder,
+        fn_constructor_args=arguments,
+        batch_size=BATCH,
+        batch_format="pyarrow",
+        compute=ray.data.ActorPoolStrategy(size=num_workers),
+        **resources,
+    )
+    return dataset.materialize()
+
+
+def write_with_ray(store: Store, embedded: ray.data.Dataset) -> list[Outcome]:
+    """Write the rows that [`embed_with_ray`] returned to the index."""
+    rows = embedded.map_batches(without_problems, batch_format="pyarrow", batch_size=None)
+    if rows.count():
+        uri = f"{str(store.uri).rstrip('/')}/{TABLE}.lance"
+        write_lance(rows, uri, schema=store.table.schema, mode="append")
+    files = embedded.map_batches(first_rows, batch_format="pyarrow", batch_size=None).take_all()
+    outcomes = [Outcome(file["track"], file["hash"], file["problem"] or "") for file in files]
+    reasons = {outcome.digest: outcome.reason for outcome in outcomes if outcome.reason not in ("", COPY)}
+    shared = [name for name in COLUMNS if name not in ("start", "end", "weight", "duration")]
+    copies = [{name: file[name] for name in shared} for file in files if file["problem"] == COPY]
+    outcomes = [outcome for outcome in outcomes if outcome.reason != COPY]
+    return outcomes + write_copies(store, copies, reasons) if copies else outcomes

@@ -2,6 +2,7 @@
 """The index of a music library: a LanceDB table with one row for each window of each track."""
 
 import json
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -12,11 +13,9 @@ import pyarrow as pa
 import pyarrow.compute
 import sqlglot
 from filelock import FileLock, Timeout
-from huggingface_hub.constants import HF_HOME
 from lancedb.index import HnswSq
 
 
-DEFAULT_STORE = Path(HF_HOME) / "muscall" / "library"
 TABLE = "windows"
 LOCK = ".indexing.lock"
 FORMAT = 1  # of the table: another number is another set of columns
@@ -38,9 +37,8 @@ COLUMNS = {
 }
 FILTER_COLUMNS = [name for name in COLUMNS if name not in ("hash", "state", "weight")]
 LISTING = f"Columns: {', '.join(FILTER_COLUMNS)}. Example: bpm > 120 and genre = 'jazz'"
-# From here on an approximate index: an exact search of 100,000 windows of 512 takes 0.2 s on two cores, of a million
-# 1.5 s (benchmarks/search_latency.py).
-APPROXIMATE_FROM = 100_000
+# What decides whether vectors of two models are to be compared, and its name in an error.
+MODEL_FACTS = {"weights": "weights", "window_seconds": "window length", "sampling_rate": "rate", "dim": "dimensions"}
 # Candidates per answer that are compared again with their whole vectors; recall@10 is then near 1.
 REFINE = 10
 IN_LIST = 500  # tracks named in one condition
@@ -48,32 +46,35 @@ IN_LIST = 500  # tracks named in one condition
 
 class Store:
     """
+    An index: a table of windows, and a description of the model that made their vectors.
+
     Args:
         uri (`str` or `Path`): A folder, or what else LanceDB connects to: an object store, a remote database.
         table (`lancedb.table.Table`): The open table.
     """
 
-    def __init__(self, uri, table):
+    def __init__(self, uri: str | Path, table: lancedb.table.Table):
         self.uri, self.table = uri, table
         self.model = json.loads(table.schema.metadata[b"muscall"])
         if self.model.pop("format") != FORMAT:
             raise ValueError(f"{uri} was written by another version of search.py: delete it and index again")
 
     @classmethod
-    def open(cls, uri) -> "Store":
+    def open(cls, uri: str | Path) -> "Store":
         """
+        Open an index that is there.
+
         Raises:
             `ValueError`: if there is no index.
         """
-        if is_local(uri) and not Path(uri).exists():
-            raise ValueError(f"there is no index at {uri}: make one with search.py index FOLDER --store {uri}")
-        if is_local(uri) and not Path(uri, f"{TABLE}.lance").is_dir():
+        is_missing = is_local(uri) and not Path(uri).exists()
+        if is_local(uri) and not is_missing and not Path(uri, f"{TABLE}.lance").is_dir():
             raise ValueError(f"{uri} is no index: expected the folder that search.py index has written")
-        connection = _connect(uri)
-        if TABLE not in connection.list_tables().tables:
+        # A missing folder is not connected to: that would make it.
+        if is_missing or TABLE not in _connect(uri).list_tables().tables:
             raise ValueError(f"there is no index at {uri}: make one with search.py index FOLDER --store {uri}")
         try:
-            table = connection.open_table(TABLE)
+            table = _connect(uri).open_table(TABLE)
         except (ValueError, RuntimeError) as error:
             raise ValueError(f"the index {uri} is damaged, delete it and index again: {error}") from error
         if b"muscall" not in (table.schema.metadata or {}):
@@ -81,8 +82,10 @@ class Store:
         return cls(uri, table)
 
     @classmethod
-    def open_or_create(cls, uri, model: dict) -> "Store":
+    def open_or_create(cls, uri: str | Path, model: dict) -> "Store":
         """
+        Open an index, or make one where there is none.
+
         Args:
             model (`dict`): What makes the vectors, see `muscall.encoder.Encoder.describe`.
 
@@ -103,11 +106,12 @@ class Store:
 
     def check_model(self, model: dict):
         """
+        Check that a model may search this index.
+
         Raises:
             `ValueError`: if vectors of this model are not to be compared with those of the index.
         """
-        names = {"weights": "weights", "window_seconds": "window length", "sampling_rate": "rate", "dim": "dimensions"}
-        for key, name in names.items():
+        for key, name in MODEL_FACTS.items():
             if model[key] != self.model[key]:
                 raise ValueError(
                     f"the index {self.uri} was made by another model: its {name} are {self.model[key]!s:.16}, those "
@@ -115,12 +119,8 @@ class Store:
                     "another --store for this one"
                 )
 
-    @property
-    def dim(self) -> int:
-        return self.model["dim"]
-
     def tracks(self) -> dict[str, dict[str, str]]:
-        """The hash of each state of each track; more than one state where a run was killed before its end."""
+        """Return the hash of each state of each track; more than one state where a run was killed before its end."""
         rows = self.table.search().where("start = 0").select(["track", "state", "hash"]).to_arrow().to_pydict()
         tracks: dict[str, dict[str, str]] = {}
         for track, state, digest in zip(rows["track"], rows["state"], rows["hash"], strict=True):
@@ -128,67 +128,73 @@ class Store:
         return tracks
 
     def rows(self, condition: str) -> pa.Table:
+        """Return the rows that meet a condition, in SQL."""
         return self.table.search().where(condition).select([*COLUMNS, "vector"]).to_arrow()
 
     @contextmanager
-    def _writing(self):
+    def _writing(self) -> Iterator[None]:
         try:
             yield
-        except (OSError, RuntimeError) as error:  # what LanceDB raises, at whatever its storage says
+        except (OSError, RuntimeError) as error:  # LanceDB raises both, whatever its storage says
             reason = "its disk is full" if "No space left" in str(error) else str(error)
             raise ValueError(f"{self.uri} cannot be written to, {reason}. What was written before stays") from error
 
     def add(self, rows: pa.Table):
+        """Write rows to the table."""
         with self._writing():
             self.table.add(rows)
 
     def delete(self, states: list[tuple[str, str]]):
-        """All rows of these tracks in these states."""
+        """Delete all rows of these tracks in these states."""
         for first in range(0, len(states), IN_LIST):
-            names = ", ".join(literal(f"{state} {track}") for track, state in states[first : first + IN_LIST])
+            batch = ", ".join(literal(f"{state} {track}") for track, state in states[first : first + IN_LIST])
             with self._writing():
-                self.table.delete(f"state || ' ' || track IN ({names})")
+                self.table.delete(f"state || ' ' || track IN ({batch})")
 
     def copy_rows(self, tracks: list[dict]) -> list[pa.Table]:
         """
-        For tracks whose content the table has already, the rows they will have; none where it has not.
+        Return the rows of tracks whose content the table has already under another path, a table for each. There is
+        no table for a track whose content it has not.
 
         Args:
-            tracks (`list[dict]`): What is the same in all rows of a track, `hash` and others.
+            tracks (`list[dict]`): The facts of each track, see [`with_facts`].
         """
         digests = ", ".join(sorted({literal(facts["hash"]) for facts in tracks}))
         rows = self.rows(f"hash IN ({digests})")
         copies = []
         for facts in tracks:
             same = rows.filter(pa.compute.equal(rows.column("hash"), facts["hash"]))
-            if len(same):  # perhaps of several tracks, or states: one is enough
-                names = list(zip(same.column("track").to_pylist(), same.column("state").to_pylist(), strict=True))
-                copies.append(with_facts(same.filter(pa.array([name == names[0] for name in names])), facts))
+            if len(same):  # rows of several tracks or states are possible: those of the first are enough
+                owners = list(zip(same.column("track").to_pylist(), same.column("state").to_pylist(), strict=True))
+                copies.append(with_facts(same.filter(pa.array([owner == owners[0] for owner in owners])), facts))
         return copies
 
     def tidy(self):
-        """Joins small files, drops old versions, and brings an approximate index up to date."""
+        """Join small files, drop old versions, and bring an approximate index up to date."""
         with self._writing():
             self.table.optimize(cleanup_older_than=timedelta(hours=1))
 
     @property
     def is_approximate(self) -> bool:
+        """Whether there is an approximate index."""
         return any("vector" in index.columns for index in self.table.list_indices())
 
     def build_index(self):
+        """Build the approximate index anew."""
         with self._writing():
             self.table.create_index("vector", config=HnswSq(distance_type="dot"), replace=True)
 
     def search(self, vector: np.ndarray, count: int, condition: str | None = None, exact: bool = False) -> list[dict]:
         """
-        The windows with the highest dot product.
+        Return the windows with the highest dot product.
 
         Args:
             vector (`np.ndarray` of shape `(dim,)`): The query.
             count (`int`): How many.
             condition (`str`, *optional*): A condition on columns, in SQL.
             exact (`bool`, *optional*, defaults to `False`):
-                Whether to compare all windows also beside an approximate index, as with a condition is always done.
+                Whether to compare all windows although there is an approximate index. With a condition, all windows
+                are always compared.
 
         Returns:
             `list[dict]`: the columns of each row and `score`, best first.
@@ -211,25 +217,26 @@ class Store:
         return rows
 
     def sample(self, count: int) -> np.ndarray:
-        """Vectors of up to `count` windows from all over the table, always the same, of shape `(windows, dim)`."""
+        """Return vectors `(windows, dim)` of up to `count` windows from all over the table, the same at every call."""
         total = self.table.count_rows()
         offsets = np.unique(np.linspace(0, total - 1, min(count, total)).astype(int)).tolist()
         return vectors(self.table.take_offsets(offsets).select(["vector"]).to_arrow())
 
 
-def _connect(uri):
-    # Always what is there now: other processes write too.
+def _connect(uri: str | Path) -> lancedb.DBConnection:
+    # Every read sees what is there now: other processes write too.
     return lancedb.connect(str(uri), read_consistency_interval=timedelta(0))
 
 
-def is_local(uri) -> bool:
+def is_local(uri: str | Path) -> bool:
+    """Return whether an index is a folder of this machine."""
     return "://" not in str(uri)
 
 
 @contextmanager
-def lock(uri):
+def lock(uri: str | Path) -> Iterator[None]:
     """
-    One indexer at a time on a local store.
+    Keep other indexers away from a local store until the block ends. A remote one is not locked.
 
     Raises:
         `ValueError`: if another one is at work, or the folder holds something else than an index.
@@ -237,8 +244,8 @@ def lock(uri):
     if not is_local(uri):
         yield
         return
-    folder, ours = Path(uri), {LOCK, f"{TABLE}.lance"}
-    if folder.exists() and not (folder.is_dir() and {path.name for path in folder.iterdir()} <= ours):
+    folder, index_names = Path(uri), {LOCK, f"{TABLE}.lance"}
+    if folder.exists() and not (folder.is_dir() and {path.name for path in folder.iterdir()} <= index_names):
         raise ValueError(f"{uri} is no index: expected a new or empty folder, or one that holds an index")
     folder.mkdir(parents=True, exist_ok=True)
     try:
@@ -249,13 +256,19 @@ def lock(uri):
 
 
 def vectors(rows: pa.Table) -> np.ndarray:
-    """The column `vector` as one array of shape `(rows, dim)`."""
+    """Return the column `vector` as one array of shape `(rows, dim)`."""
     column = rows.column("vector").combine_chunks()
     return column.flatten().to_numpy(zero_copy_only=False).reshape(len(rows), column.type.list_size)
 
 
 def with_facts(windows: pa.Table, facts: dict) -> pa.Table:
-    """Rows of the table: what each window of a track has, and what is the same in all: path, hash, state and tags."""
+    """
+    Return the rows of one track.
+
+    Args:
+        windows (`pa.Table`): The columns that differ from window to window.
+        facts (`dict`): The columns that all windows share: path, hash, state and tags.
+    """
     columns = {}
     for name, kind in COLUMNS.items():
         columns[name] = pa.array([facts[name]] * len(windows), kind) if name in facts else windows.column(name)
@@ -263,23 +276,23 @@ def with_facts(windows: pa.Table, facts: dict) -> pa.Table:
 
 
 def literal(text: str) -> str:
-    """A string as a condition spells it: whatever is in it stays a string."""
+    """Return a text as a literal of SQL: whatever is in it stays a text."""
     return "'" + text.replace("'", "''") + "'"
 
 
 def parse_filter(text: str) -> str:
     """
-    A person's filter as a condition on the table: SQL over `FILTER_COLUMNS`, in which text is compared without regard
-    to case.
+    Return a person's filter as a condition on the table: SQL over `FILTER_COLUMNS`, in which text is compared without
+    regard to case.
 
     Raises:
-        `ValueError`: if it is no condition, or on columns that there are not.
+        `ValueError`: if it is no condition, or names other columns.
     """
     try:
         condition = sqlglot.parse_one(text, read="postgres", into=sqlglot.exp.Condition)
     except sqlglot.errors.SqlglotError as error:
         raise ValueError(f"the filter {text!r} is not understood. {LISTING}") from error
-    texts = []
+    text_columns = []
     for node in condition.walk():
         if isinstance(node, (sqlglot.exp.Query, sqlglot.exp.Anonymous)):
             raise ValueError(f"the filter {text!r} is not a comparison of columns with values. {LISTING}")
@@ -287,11 +300,11 @@ def parse_filter(text: str) -> str:
             if node.name not in FILTER_COLUMNS or node.table:
                 raise ValueError(f"the filter {text!r} names an unknown column, {node.sql()}. {LISTING}")
             if COLUMNS[node.name] == pa.string() and not isinstance(node.parent, (sqlglot.exp.Is, sqlglot.exp.Lower)):
-                texts.append(node)
+                text_columns.append(node)
         elif isinstance(node, sqlglot.exp.Literal) and node.is_string:
             node.set("this", node.this.lower())
-    for node in texts:
-        node.replace(sqlglot.exp.Lower(this=node.copy()))
+    for column in text_columns:
+        column.replace(sqlglot.exp.Lower(this=column.copy()))
     if not isinstance(condition, (sqlglot.exp.Predicate, sqlglot.exp.Connector, sqlglot.exp.Not, sqlglot.exp.Paren)):
         raise ValueError(f"the filter {text!r} is not a comparison of columns with values. {LISTING}")
     return condition.sql(dialect="postgres", comments=False)

@@ -1,0 +1,27 @@
+# Copyright 2026 The MusCALL repository authors. Licensed under the Apache License, Version 2.0.
+"""Times, names and reports as text for a screen."""
+
+from pathlib import Path
+
+from muscall.search.plan import Report
+
+
+def clock(seconds: float) -> str:
+    """Return a time in a track as minutes and seconds, `2:05`."""
+    minutes, seconds = divmod(int(seconds), 60)
+    return f"{minutes}:{seconds:02}"
+
+
+def printable(text: str) -> str:
+    """Return a text with its control characters spelt out: printed as they are, they could move the cursor."""
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+
+
+def format_report(report: Report, store_uri: str | Path) -> str:
+    """Return what an index run did, in a line, and the files that could not be read, in a line each."""
+    counts = [f"{count} {name}" for name, count in report.counts().items() if count]
+    lines = [f"{store_uri}: {report.total} tracks ({', '.join(counts) or 'nothing new'}), {report.seconds:.1f} s"]
+    if report.unreadable:
+        lines.append(f"{len(report.unreadable)} files could not be read:")
+        lines += [f"  {printable(path)}: {printable(reason)}" for path, reason in report.unreadable]
+    return "\n".join(lines)
