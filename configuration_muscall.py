@@ -212,7 +212,7 @@ class MusCALLMusicnnConfig(MusCALLTowerConfig):
 
     @property
     def patch_starts(self) -> list[int]:
-        """Where the patches that cover one window start, in frames; the last one ends with it."""
+        """Starts of the patches that cover one window, in frames; the last one ends with it."""
         size, frames = self.patch_frames, self.window_frames
         return [min(number * size, frames - size) for number in range(math.ceil(frames / size))]
 

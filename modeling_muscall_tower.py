@@ -1,5 +1,5 @@
 # Copyright 2026 The MusCALL repository authors. Licensed under the Apache License, Version 2.0.
-"""What all audio towers share: the interface, the check of the windows, the log-mel front end, and safe loading."""
+"""The base of all audio towers: the interface, the check of the windows, the log-mel front end, and safe loading."""
 
 import os
 from typing import Any

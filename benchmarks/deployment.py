@@ -1,6 +1,6 @@
 # Copyright 2026 The MusCALL repository authors. Licensed under the Apache License, Version 2.0.
 """
-What smaller forms of a checkpoint cost: the text tower in 8 bits, embeddings cut to fewer dimensions or to 8 bits,
+Cost of smaller forms of a checkpoint: the text tower in 8 bits, embeddings cut to fewer dimensions or to 8 bits,
 each by the retrieval of the default corpus' test split; and onnxruntime against PyTorch, both in this process.
 
     python -m benchmarks.deployment --model runs/default

@@ -56,7 +56,7 @@ Rows = dict[str, list[str]]
 @dataclass(frozen=True)
 class Models:
     """
-    What the runs start from.
+    The starting points of the runs.
 
     Args:
         teacher (`str`): The folder that scripts/convert_musicnn.py wrote.

@@ -141,7 +141,7 @@ def embed_questions(read: Callable[[list[str]], np.ndarray], questions: Question
 @dataclass(frozen=True)
 class Ranking:
     """
-    What is known of each query of one direction.
+    The results of each query of one direction.
 
     Args:
         statistics (`np.ndarray` of shape `(num_queries,)`):

@@ -210,7 +210,7 @@ def readable(error: Exception, audio: str | None = None) -> str:
 
 @dataclass
 class Form:
-    """What a visitor fills in: the parts of a request, the button that sends it, and the examples."""
+    """The fields that a visitor fills in: the parts of a request, the button that sends it, and the examples."""
 
     text: gr.Textbox
     audio: gr.File

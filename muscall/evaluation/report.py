@@ -1,5 +1,5 @@
 # Copyright 2026 The MusCALL repository authors. Licensed under the Apache License, Version 2.0.
-"""What eval.py leaves: tables on the screen, a JSON file, and results in a model card."""
+"""The output of eval.py: tables on the screen, a JSON file, and results in a model card."""
 
 import json
 from collections.abc import Iterable

@@ -22,7 +22,7 @@ SENTENCE_LOGIT_SCALE = 20.0  # of the contrastive losses of Sentence-Transformer
 @dataclass
 class SystemEmbeds:
     """
-    What one system makes of the tracks and the texts.
+    The embeddings of one system for the tracks and the texts.
 
     Args:
         audio (`dict[str, np.ndarray]`):

@@ -1,5 +1,5 @@
 # Copyright 2026 The MusCALL repository authors. Licensed under the Apache License, Version 2.0.
-"""What search.py and the demo share: audio files, the index, queries and the map."""
+"""The parts of search.py and the demo: audio files, the index, queries and the map."""
 
 from muscall.extras import require_extra
 

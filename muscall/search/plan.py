@@ -1,5 +1,5 @@
 # Copyright 2026 The MusCALL repository authors. Licensed under the Apache License, Version 2.0.
-"""What an index run has to do, and what it did: new, changed, moved and deleted tracks."""
+"""The work of an index run, before and after: new, changed, moved and deleted tracks."""
 
 import os
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ from muscall.search.store import Store
 @dataclass
 class Report:
     """
-    What an index run did.
+    The result of an index run.
 
     Args:
         total (`int`): Tracks in the index now, in these folders and others.
@@ -38,7 +38,7 @@ class Report:
 @dataclass
 class Plan:
     """
-    What an index run has to do.
+    The work that an index run has to do.
 
     Args:
         todo (`list[str]`): Paths of files to read: new ones, and ones whose state differs.
@@ -59,7 +59,7 @@ class Plan:
 
 class Outcome(NamedTuple):
     """
-    What became of a file that was to be read.
+    The result of reading one file.
 
     Args:
         path (`str`): The file.

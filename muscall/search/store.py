@@ -176,7 +176,7 @@ class Store:
 
     @property
     def is_approximate(self) -> bool:
-        """Whether there is an approximate index."""
+        """`True` if there is an approximate index."""
         return any("vector" in index.columns for index in self.table.list_indices())
 
     def build_index(self):

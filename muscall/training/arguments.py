@@ -24,7 +24,7 @@ FREE_ON_RESUME += ("keep_checkpoints", "log_every", "report_to", "compile", "pus
 
 @dataclass
 class ModelArguments:
-    """What the model starts from."""
+    """The checkpoint, towers and configuration that the model starts from."""
 
     model_name_or_path: str | None = field(
         default=None, metadata={"help": "A MusCALL checkpoint to start from, instead of random weights."}
@@ -118,7 +118,7 @@ class DataArguments:
 
 @dataclass
 class TrainingArguments:
-    """How the model is trained, and where the run leaves it."""
+    """Arguments of the training, and where the run leaves its model."""
 
     output_dir: str = field(default="runs/default", metadata={"help": "Where model, card, logs and checkpoints go."})
     resume: bool = field(default=False, metadata={"help": "Go on from the newest checkpoint in output_dir."})
@@ -228,7 +228,7 @@ class TrainingArguments:
 
     @property
     def only_distils(self) -> bool:
-        """Whether the audio tower learns from its teacher alone, and captions play no part."""
+        """`True` if the audio tower learns from its teacher alone, and captions play no part."""
         return self.distillation_teacher is not None and self.distillation_weight == 1
 
 

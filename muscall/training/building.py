@@ -1,5 +1,5 @@
 # Copyright 2026 The MusCALL repository authors. Licensed under the Apache License, Version 2.0.
-"""What train.py builds from its arguments: accelerator, model and processor, data, objective and optimizer."""
+"""Build the parts of a run from its arguments: accelerator, model and processor, data, objective and optimizer."""
 
 import itertools
 from collections.abc import Iterator

@@ -23,7 +23,7 @@ STATE_FILE = "trainer_state.json"
 @dataclass(kw_only=True)
 class TrainState:
     """
-    What a run carries from step to step beside weights, optimizer and random state.
+    The state that a run carries from step to step beside weights, optimizer and random state.
 
     Attributes:
         step (`int`): Optimizer steps taken.

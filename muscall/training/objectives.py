@@ -1,5 +1,5 @@
 # Copyright 2026 The MusCALL repository authors. Licensed under the Apache License, Version 2.0.
-"""What is trained: the model, the tasks that it learns, what learns beside it, and their joint loss."""
+"""The objective of a training: the model, the tasks that it learns, what learns beside it, and their joint loss."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence

@@ -1,5 +1,5 @@
 # Copyright 2026 The MusCALL repository authors. Licensed under the Apache License, Version 2.0.
-"""What a training run publishes: results, model card, and the folder on the Hub."""
+"""The publication of a run: results, model card, and the folder on the Hub."""
 
 import json
 import platform

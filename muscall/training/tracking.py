@@ -1,5 +1,5 @@
 # Copyright 2026 The MusCALL repository authors. Licensed under the Apache License, Version 2.0.
-"""What a run reports beside its trackers: the log that is always on, and files that cannot be read."""
+"""Reports of a run beside its trackers: the log that is always on, and files that cannot be read."""
 
 import json
 from pathlib import Path

@@ -1,5 +1,5 @@
 # Copyright 2026 The MusCALL repository authors. Licensed under the Apache License, Version 2.0.
-"""What all presets share: their description, banks of prompts, and the reading and checking of annotations."""
+"""The base of all presets: their description, banks of prompts, and the reading and checking of annotations."""
 
 import csv
 import os

@@ -18,7 +18,7 @@ from muscall.evaluation.tracks import Tracks
 @dataclass
 class Measurement:
     """
-    What one system scored.
+    The scores of one system.
 
     Args:
         metrics (`dict`):

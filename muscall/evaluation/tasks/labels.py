@@ -1,5 +1,5 @@
 # Copyright 2026 The MusCALL repository authors. Licensed under the Apache License, Version 2.0.
-"""What zero-shot and the probe share: labels of tracks, and the tables of their metrics."""
+"""The parts that zero-shot and the probe share: labels of tracks, and the tables of their metrics."""
 
 from collections.abc import Iterator
 
