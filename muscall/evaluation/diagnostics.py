@@ -1,5 +1,5 @@
 # Copyright 2026 The MusCALL repository authors. Licensed under the Apache License, Version 2.0.
-"""Properties of a joint space that the metrics do not show: modality gap, hubs, collapse, and the length of captions."""
+"""Properties of a joint space that metrics do not show: modality gap, hubs, collapse, and the length of captions."""
 
 import numpy as np
 
