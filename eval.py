@@ -1,6 +1,6 @@
 # Copyright 2026 The MusCALL repository authors. Licensed under the Apache License, Version 2.0.
 """
-Measures a checkpoint: retrieval, zero-shot classification and tagging, linear probe; or compares two results.
+Measure a checkpoint: retrieval, zero-shot classification and tagging, linear probe; or compare two results.
 
     python eval.py --model runs/default                                  # retrieval on the default corpus
     python eval.py --model runs/default --task zeroshot --dataset FOLDER --text_column genre

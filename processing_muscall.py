@@ -29,7 +29,7 @@ TOKENIZER_KWARGS = {"padding", "truncation", "max_length", "pad_to_multiple_of",
 
 class MusCALLFeatureExtractor(SequenceFeatureExtractor):
     r"""
-    Turns audio into windows of mono waveform for [`MusCALLModel`], which computes the spectrogram itself.
+    Turn audio into windows of mono waveform for [`MusCALLModel`], which computes the spectrogram itself.
 
     Args:
         feature_size (`int`, *optional*, defaults to 1): Channels; always 1.

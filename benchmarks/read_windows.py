@@ -1,5 +1,5 @@
 """
-Reads random windows by seeking and by decoding the whole file, in one process, and prints the times and their ratio,
+Read random windows by seeking and by decoding the whole file, in one process, and prints the times and their ratio,
 and how many windows one core reads a second. `.npy` is mono at the rate of the windows, as the paper's code has it.
 
     python benchmarks/read_windows.py

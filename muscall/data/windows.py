@@ -159,7 +159,7 @@ def _limit_failures(unreadable: list[tuple], error: Exception) -> None:
 
 class TrainingCollator:
     """
-    Makes a batch of items of [`TrainingWindows`] or [`TrainingStream`]: `inputs` for the model, captions padded to the
+    Make a batch of items of [`TrainingWindows`] or [`TrainingStream`]: `inputs` for the model, captions padded to the
     longest of the batch; `targets` for the loss; and the `unreadable` tracks.
 
     Args:

@@ -1,5 +1,5 @@
 # Copyright 2026 The MusCALL repository authors. Licensed under the Apache License, Version 2.0.
-"""Keeps an index in step with folders of music: new, changed, moved and deleted tracks, each content embedded once."""
+"""Keep an index in step with folders of music: new, changed, moved and deleted tracks, each content embedded once."""
 
 import time
 from collections.abc import Callable

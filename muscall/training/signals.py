@@ -8,7 +8,7 @@ from accelerate import Accelerator
 
 
 class StopRequest:
-    """Turns the first Ctrl-C or SIGTERM into a request to save and stop; a second one kills as usual."""
+    """Turn the first Ctrl-C or SIGTERM into a request to save and stop; a second one kills as usual."""
 
     def __init__(self) -> None:
         self.received = False
