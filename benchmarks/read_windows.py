@@ -1,9 +1,10 @@
+# Copyright 2026 The MusCALL repository authors. Licensed under the Apache License, Version 2.0.
 """
-Read random windows by seeking and by decoding the whole file, in one process, and prints the times and their ratio,
+Read random windows by seeking and by decoding the whole file, in one process, and print the times and their ratio,
 and how many windows one core reads a second. `.npy` is mono at the rate of the windows, as the paper's code has it.
 
-    python benchmarks/read_windows.py
-    python benchmarks/read_windows.py --minutes 10 --window-seconds 5
+    python -m benchmarks.read_windows
+    python -m benchmarks.read_windows --minutes 10 --window-seconds 5
 """
 
 import argparse
@@ -23,8 +24,8 @@ FORMATS = {"mp3": ("MP3", "MPEG_LAYER_III"), "flac": ("FLAC", "PCM_16"), "ogg": 
 FORMATS["wav"] = ("WAV", "PCM_16")
 
 
-def write_track(path, minutes, rate, generator):
-    """A stereo track of tones and noise, at the encoder's default quality."""
+def write_track(path: Path, minutes: float, rate: int, generator: np.random.Generator) -> None:
+    """Write a stereo track of tones and noise, at the encoder's default quality."""
     seconds = np.arange(rate * 10) / rate
     tones = sum(0.1 * np.sin(2 * np.pi * hertz * seconds) for hertz in (110, 277, 440, 1318, 3520))
     form, subtype = FORMATS[path.suffix[1:]]
@@ -35,13 +36,44 @@ def write_track(path, minutes, rate, generator):
                 file.write(part[start : start + 8192])
 
 
-def decode_whole(path, sampling_rate, start, duration):
+def decode_whole(path: Path, sampling_rate: int, start: float, duration: float) -> np.ndarray:
+    """Return a window, cut out of the whole decoded file; times are in seconds."""
     samples, rate = soundfile.read(path, dtype="float32")
     samples = soxr.resample(sum(samples.T) / 2, rate, sampling_rate, quality="HQ")
     return samples[round(start * sampling_rate) : round((start + duration) * sampling_rate)]
 
 
-def main():
+def time_format(path: Path, args: argparse.Namespace, starts: np.ndarray) -> tuple[float, float, float]:
+    """
+    Return the median milliseconds that a window takes by seeking and by decoding the whole file, and the largest
+    difference of their samples. The first window warms the caches up and is not counted.
+    """
+    times, difference = {read_audio: [], decode_whole: []}, 0.0
+    for start in starts:
+        windows = []
+        for read in times:  # in turn, so that a busy machine slows both
+            begin = time.perf_counter()
+            windows.append(read(path, args.sampling_rate, start, args.window_seconds))
+            times[read].append(1000 * (time.perf_counter() - begin))
+        size = min(len(window) for window in windows)
+        difference = max(difference, np.abs(windows[0][:size] - windows[1][:size]).max())
+    return *(np.median(times[read][1:]) for read in times), difference
+
+
+def time_npy(path: Path, args: argparse.Namespace) -> float:
+    """Return the median milliseconds that a window of an `.npy` file takes."""
+    track = {"path": str(path), "bytes": None, "sampling_rate": args.sampling_rate, "captions": ["noise"]}
+    size = round(args.window_seconds * args.sampling_rate)
+    windows, times = TrainingWindows([track], args.sampling_rate, size, args.seed), []
+    for epoch in range(args.windows + 1):
+        windows.set_epoch(epoch)
+        begin = time.perf_counter()
+        windows[0]
+        times.append(1000 * (time.perf_counter() - begin))
+    return np.median(times[1:])
+
+
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=3.0, help="length of the files")
     parser.add_argument("--rate", type=int, default=44100, help="rate of the files, in Hz")
@@ -58,29 +90,12 @@ def main():
         for suffix in FORMATS:
             path = Path(folder) / f"track.{suffix}"
             write_track(path, args.minutes, args.rate, generator)
-            times, difference = {read_audio: [], decode_whole: []}, 0.0
-            # The first round warms the caches up; the two sides alternate, so that a busy machine slows both.
-            for start in generator.uniform(0, args.minutes * 60 - args.window_seconds, args.windows + 1):
-                windows = []
-                for read in times:
-                    begin = time.perf_counter()
-                    windows.append(read(path, args.sampling_rate, start, args.window_seconds))
-                    times[read].append(1000 * (time.perf_counter() - begin))
-                size = min(len(window) for window in windows)
-                difference = max(difference, np.abs(windows[0][:size] - windows[1][:size]).max())
-            seek, whole = (np.median(times[read][1:]) for read in times)
+            starts = generator.uniform(0, args.minutes * 60 - args.window_seconds, args.windows + 1)
+            seek, whole, difference = time_format(path, args, starts)
             print(f"{suffix:8}{seek:8.1f}{whole:8.1f}{whole / seek:8.1f}{difference:18.1e}{1000 / seek:12.0f}")
-
-        path, times, size = Path(folder) / "track.npy", [], round(args.window_seconds * args.sampling_rate)
+        path = Path(folder) / "track.npy"
         np.save(path, generator.standard_normal(round(args.minutes * 60 * args.sampling_rate)).astype(np.float32))
-        track = {"path": str(path), "bytes": None, "sampling_rate": args.sampling_rate}
-        windows = TrainingWindows([{**track, "captions": ["noise"]}], args.sampling_rate, size, args.seed)
-        for epoch in range(args.windows + 1):
-            windows.set_epoch(epoch)
-            begin = time.perf_counter()
-            windows[0]
-            times.append(1000 * (time.perf_counter() - begin))
-        seek = np.median(times[1:])
+        seek = time_npy(path, args)
         print(f"{'npy':8}{seek:8.1f}{1000 / seek:46.0f}")
 
 

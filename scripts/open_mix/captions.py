@@ -1,7 +1,6 @@
 # Copyright 2026 The MusCALL repository authors. Licensed under the Apache License, Version 2.0.
 """Captions from what is known of a clip: facts from its package, and tags that a pretrained tagger is sure of."""
 
-import csv
 import subprocess
 import sys
 import zipfile
@@ -13,10 +12,14 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from muscall.cache import replace_file
 from processing_muscall import MusCALLFeatureExtractor
-from scripts.convert_musicnn import read_taggers
+from scripts.convert_musicnn import TAGGERS, read_taggers
+from scripts.files import read_csv
+from scripts.wording import join_words
 
 
+CACHE_DIR = Path.home() / ".cache" / "muscall"  # of packages and the wheel
 PHRASES = Path(__file__).with_name("phrases.csv")
 SURE, RARE = 0.15, 0.9  # a tag holds above this probability, and above what this share of the training clips have
 VOICE = 0.3  # voices are heard too often where there are none
@@ -96,7 +99,7 @@ FRAMES = ["{a}", "{a}, {b}", "{A}. {B}.", "{a}, {b}, {c}"]  # how phrases become
 
 
 def fetch_wheel(cache_dir: Path) -> Path:
-    """The unpacked wheel `musicnn`, the teacher; about 30 MB, once."""
+    """Return the folder of the unpacked wheel `musicnn`, the teacher, which is fetched once; about 30 MB."""
     folder = cache_dir / "musicnn"
     if not (folder / "musicnn").is_dir():
         folder.mkdir(parents=True, exist_ok=True)
@@ -110,7 +113,7 @@ def fetch_wheel(cache_dir: Path) -> Path:
 @torch.inference_mode()
 def tag_clips(paths: list[Path], wheel: Path) -> dict[str, np.ndarray]:
     """
-    Mean probability over each clip of the tags of both taggers; kept beside the clip.
+    Return the mean probability over each clip of the tags of both taggers; they are kept beside the clip.
 
     Args:
         paths (`list[Path]`): Clips of 3 s or more at 16 kHz.
@@ -120,7 +123,7 @@ def tag_clips(paths: list[Path], wheel: Path) -> dict[str, np.ndarray]:
         `dict[str, np.ndarray]`: for each tag, `MSD:rock` for instance, the probabilities of the clips.
     """
     tower, layers = read_taggers(wheel)
-    names = [f"{tagger}:{tag}" for tagger, (_, _, tags) in zip(("MSD", "MTT"), layers, strict=True) for tag in tags]
+    names = [f"{tagger}:{tag}" for tagger, (_, _, tags) in zip(TAGGERS, layers, strict=True) for tag in tags]
     extractor = MusCALLFeatureExtractor(window_seconds=tower.config.window_seconds)
     probabilities = np.zeros((len(paths), len(names)), dtype=np.float16)
     for row, path in zip(probabilities, tqdm(paths, "tagging"), strict=True):
@@ -131,14 +134,15 @@ def tag_clips(paths: list[Path], wheel: Path) -> dict[str, np.ndarray]:
                 features.append(tower(torch.from_numpy(batch["input_values"])).last_hidden_state.flatten(0, 1))
             parts = torch.cat(features).split(tower.config.feature_size, dim=1)
             scores = [(part @ weight + bias).sigmoid() for part, (weight, bias, _) in zip(parts, layers, strict=True)]
-            np.save(kept, torch.cat(scores, dim=1).mean(0).numpy().astype(np.float16))
+            with replace_file(kept) as partial:
+                np.save(partial, torch.cat(scores, dim=1).mean(0).numpy().astype(np.float16))
         row[:] = np.load(kept)
     return dict(zip(names, probabilities.T, strict=True))
 
 
 def sure_words(tags: dict[str, np.ndarray], training: np.ndarray) -> list[dict[str, list[str]]]:
     """
-    The words that hold of each clip, by kind, surest first.
+    Return the words that hold of each clip, by kind, surest first.
 
     Args:
         tags (`dict[str, np.ndarray]`): See [`tag_clips`].
@@ -153,25 +157,33 @@ def sure_words(tags: dict[str, np.ndarray], training: np.ndarray) -> list[dict[s
     for clip in range(len(training)):
         words = {kind: [] for kind in ("genre", "part", "mood")}
         for word, kind, _ in sorted(WORDS, key=lambda rule: -excess[rule[0]][clip]):
-            clash = any(
-                other in words[some] and {word, other} == set(pair)
-                for pair in CLASHES
-                for other in pair
-                for some in words
-            )
+            chosen = {other for group in words.values() for other in group}
+            clash = any({word, other} == set(pair) for pair in CLASHES for other in chosen)
             if excess[word][clip] >= 1 and not clash:
                 words["part" if kind == "voice" else kind].append(word)
         clips.append(words)
     return clips
 
 
-def _listing(items: list[str]) -> str:
-    return " and ".join([", ".join(items[:-1]), items[-1]] if len(items) > 1 else items)
+def draw_slots(scenes: list[str], styles: list[str], words: dict[str, list[str]], random: Random) -> dict[str, str]:
+    """Return a value of each slot of the templates; it is empty where nothing is known or drawn."""
+    genres = random.sample(words["genre"], min(len(words["genre"]), random.randint(1, 2)))
+    moods = random.sample(words["mood"], min(len(words["mood"]), random.randint(0, 2)))
+    stated = random.sample(styles, min(len(styles), random.randint(0, 1)))
+    adjectives = list(dict.fromkeys(moods + stated + genres))
+    together = " ".join(part for part in (", ".join(adjectives[:-1]), *adjectives[-1:]) if part)
+    slots = {
+        "adjectives": together.removesuffix(" music"),
+        "tags": ", ".join(random.sample(adjectives, len(adjectives))),
+        "parts": join_words(random.sample(words["part"], min(len(words["part"]), random.randint(1, 3)))),
+        "scene": random.choice(scenes) if scenes else "",
+    }
+    return slots | {"Adjectives": slots["adjectives"][:1].upper() + slots["adjectives"][1:]}
 
 
 def write_captions(facts: list[str], words: dict[str, list[str]], random: Random, count: int = 6) -> list[str]:
     """
-    Up to `count` different captions; none where nothing is known. Nothing is said of what is absent.
+    Return up to `count` different captions; none where nothing is known. Nothing is said of what is absent.
 
     Args:
         facts (`list[str]`): Of the package: `orchestral`, `for a castle`.
@@ -181,23 +193,11 @@ def write_captions(facts: list[str], words: dict[str, list[str]], random: Random
     styles = [fact for fact in facts if fact not in scenes]
     captions = {}
     for _ in range(20 * count):
-        genres = random.sample(words["genre"], min(len(words["genre"]), random.randint(1, 2)))
-        moods = random.sample(words["mood"], min(len(words["mood"]), random.randint(0, 2)))
-        some = random.sample(styles, min(len(styles), random.randint(0, 1)))
-        adjectives = list(dict.fromkeys(moods + some + genres))
-        slots = {
-            "adjectives": ", ".join(adjectives[:-1]) + (" " if adjectives[1:] else "") + adjectives[-1]
-            if adjectives
-            else "",
-            "tags": ", ".join(random.sample(adjectives, len(adjectives))),
-            "parts": _listing(random.sample(words["part"], min(len(words["part"]), random.randint(1, 3)))),
-            "scene": random.choice(scenes) if scenes else "",
-        }
-        slots["adjectives"] = slots["adjectives"].removesuffix(" music")
-        slots["Adjectives"] = slots["adjectives"][:1].upper() + slots["adjectives"][1:]
+        slots = draw_slots(scenes, styles, words, random)
         template = random.choice(TEMPLATES)
         if all(value for name, value in slots.items() if f"{{{name}}}" in template):
             caption = template.format(**slots)
+            # Unlike `fix_articles` this leaves "a 8-bit", as the captions that the release was trained on have it.
             if caption[:2].lower() == "a " and caption[2].lower() in "aeiou":
                 caption = f"{caption[0]}n{caption[1:]}"
             captions.setdefault(caption.lower(), caption)
@@ -208,33 +208,32 @@ def write_captions(facts: list[str], words: dict[str, list[str]], random: Random
 
 @cache
 def read_phrases() -> dict[tuple[str, ...], list[str]]:
-    """What people may call music of which certain words hold: `("piano", "slow")` -> `["slow piano", ...]`."""
-    with PHRASES.open(newline="", encoding="utf-8") as file:
-        return {tuple(row["words"].split("+")): row["phrases"].split("; ") for row in csv.DictReader(file)}
+    """Return what people may call music of which certain words hold: `("piano", "slow")` -> `["slow piano", ...]`."""
+    return {tuple(row["words"].split("+")): row["phrases"].split("; ") for row in read_csv(PHRASES)}
 
 
 def phrases_of(tag: str) -> list[str]:
-    """What people may call music of which a tag holds, `MSD:rock` for instance, whatever else does."""
+    """Return what people may call music of which a tag holds, `MSD:rock` for instance, whatever else does."""
     words = [word for word, _, tags in WORDS if tag in tags.split(",")]
     return [phrase for word in words for phrase in read_phrases().get((word,), [])]
 
 
 def write_phrases(words: set[str], random: Random, count: int) -> list[str]:
     """
-    Up to `count` different captions in other words than the tagger's: associations of its tags, not observations.
+    Return up to `count` different captions in other words than the tagger's: associations, not observations.
 
     Args:
         words (`set[str]`): What holds of the clip; those without phrases are passed over.
     """
-    phrases = [
-        (phrase, len(needed))  # of two words more often: they say more
-        for needed, some in read_phrases().items()
+    known = [
+        (phrase, len(needed))  # a phrase of two words is drawn more often: it says more
+        for needed, phrases in read_phrases().items()
         if words.issuperset(needed)
-        for phrase in some
+        for phrase in phrases
     ]
     captions = []
-    for _ in range(count if phrases else 0):
-        chosen = random.choices([phrase for phrase, _ in phrases], [weight for _, weight in phrases], k=3)
+    for _ in range(count if known else 0):
+        chosen = random.choices([phrase for phrase, _ in known], [weight for _, weight in known], k=3)
         slots = dict(zip("abc", chosen, strict=True))
         slots |= {name.upper(): phrase[0].upper() + phrase[1:] for name, phrase in slots.items()}
         captions.append(random.choice(FRAMES).format(**slots))

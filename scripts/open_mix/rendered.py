@@ -11,7 +11,6 @@ import io
 import json
 import re
 import warnings
-import zipfile
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -22,8 +21,12 @@ import mido
 import soundfile
 from tqdm import tqdm
 
-from corpus.build import CORPUS, RATE, SPLITS, read_rows, render, replace_file
-from scripts.make_mma import LOWEST, PROGRAMS, join, write_midi
+from corpus.build import RATE, SPLITS, read_rows, read_soundfont, read_sources, render
+from muscall.cache import replace_file
+from scripts.files import replace_text
+from scripts.mma.instruments import LOWEST, PROGRAMS
+from scripts.mma.midi import Part, write_midi
+from scripts.wording import fix_articles, join_words
 
 
 SOUNDFONT = ("fluid-soundfont-gm", "usr/share/sounds/sf2/FluidR3_GM.sf2")  # Debian package (MIT licence), file in it
@@ -73,19 +76,27 @@ SACRED = [
     "four-part harmony",
     "sacred music",
 ]
+CHOIR = 52  # the program that sings
+DRUM_PATTERN = ((0, 36), (0.5, 38), (0, 42), (0.25, 42), (0.5, 42), (0.75, 42))  # share of a chord's time, drum
 KEY_OR_TEMPO = re.compile(r"\bbpm\b|\b[A-G](b|#| flat| sharp)? (major|minor)\b")
+
+
+ScoreNote = tuple[float, float, int]  # start and length in quarters, MIDI pitch
+Chord = tuple[float, list[int]]  # start in quarters, pitch classes
 
 
 @dataclass(frozen=True)
 class Score:
     """
+    A tune or a chorale as music21 encodes it.
+
     Args:
         name, title (`str`): Where music21 has it, and what it is called.
         dance (`str`, *optional*): A key of `DANCES`; `None`: a chorale.
         metre (`str`): `6/8`
         bar (`float`): Its length in quarters.
         tonic, minor (`int`, `bool`): Pitch class and mode of the key.
-        parts (`list[list[tuple[float, float, int]]]`): Start and length in quarters, and MIDI pitch of the notes.
+        parts (`list[list[ScoreNote]]`): The notes of each part.
     """
 
     name: str
@@ -95,11 +106,35 @@ class Score:
     bar: float
     tonic: int
     minor: bool
-    parts: list
+    parts: list[list[ScoreNote]]
+
+    @property
+    def length(self) -> float:
+        """Return the length in quarters."""
+        return max(start + size for part in self.parts for start, size, _ in part)
 
 
-def _read(path: Path, dance: str | None) -> Score | None:
-    from music21 import converter
+@dataclass(frozen=True)
+class Arrangement:
+    """
+    A score for instruments, with what it is called.
+
+    Args:
+        parts (`list[Part]`): What sounds.
+        quarters (`float`): Quarter notes in a minute.
+        captions (`list[str]`): Each true of it; some may be equal.
+        facts (`dict`): What the captions were written from.
+    """
+
+    parts: list[Part]
+    quarters: float
+    captions: list[str]
+    facts: dict
+
+
+def read_score(path: Path, dance: str | None) -> Score | None:
+    """Return a score, or `None` where it is too short, has no metre, or is no chorale of four parts."""
+    from music21 import converter  # takes seconds to import
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -132,27 +167,27 @@ def _read(path: Path, dance: str | None) -> Score | None:
 
 
 def find_scores() -> list[tuple[Path, str | None]]:
-    """The files of Ryan's Mammoth Collection (1883) and of Bach's chorales in the installed music21."""
+    """Return the files of Ryan's Mammoth Collection (1883) and of Bach's chorales in the installed music21."""
     try:
         import music21
     except ImportError as error:
         raise ImportError("the rendered half of the open mix needs music21: pip install music21") from error
-    root, found = Path(music21.__file__).parent / "corpus", []
+    root, scores = Path(music21.__file__).parent / "corpus", []
     for path in sorted((root / "ryansMammoth").glob("*.abc")):
         stated = re.search(r"^R:(.*)$", path.read_text(errors="replace"), re.M)
         dance = stated and stated[1].strip().lower().replace("slipjig", "slip jig")
         if dance in DANCES:
-            found.append((path, dance))
-    return found + [(path, None) for path in sorted((root / "bach").glob("bwv*.mxl"))]
+            scores.append((path, dance))
+    return scores + [(path, None) for path in sorted((root / "bach").glob("bwv*.mxl"))]
 
 
-def chords(score: Score) -> list[tuple[float, list[int]]]:
-    """For each half of a bar (whole in uneven metres) the triad of the key that the melody fits best."""
+def chords(score: Score) -> list[Chord]:
+    """Return for each half of a bar (whole in uneven metres) the triad of the key that the melody fits best."""
     step = score.bar / 2 if score.bar in (4.0, 2.0, 3.0) and score.metre != "3/4" else score.bar
     scale = [0, 2, 3, 5, 7, 8, 10] if score.minor else [0, 2, 4, 5, 7, 9, 11]
     triads = {degree: [(score.tonic + scale[(degree + third) % 7]) % 12 for third in (0, 2, 4)] for degree in range(7)}
     likely = {0: 0.35, 4: 0.25, 3: 0.2, 5: 0.1, 6: 0.15 if score.minor else -0.5, 1: 0.0, 2: -0.1}
-    (melody,), found = score.parts, []
+    (melody,), harmony = score.parts, []
     for number in range(int(melody[-1][0] // step) + 1):
         start = number * step
         weight = dict.fromkeys(range(12), 0.0)
@@ -161,11 +196,12 @@ def chords(score: Score) -> list[tuple[float, list[int]]]:
                 weight[pitch % 12] += length
         whole = sum(weight.values()) or 1
         best = max(triads, key=lambda degree: sum(weight[note] for note in triads[degree]) / whole + likely[degree])
-        found.append((start, triads[best]))
-    return found
+        harmony.append((start, triads[best]))
+    return harmony
 
 
-def backing(kind: str, harmony: list, step: float, low: int) -> list[tuple[float, float, int]]:
+def backing(kind: str, harmony: list[Chord], step: float, low: int) -> list[ScoreNote]:
+    """Return the notes of an accompaniment: `kind` is a key of `BACKINGS`, `low` its lowest pitch but for basses."""
     notes = []
     for start, triad in harmony:
         pitches = sorted(low + (note - low) % 12 for note in triad)
@@ -182,94 +218,109 @@ def backing(kind: str, harmony: list, step: float, low: int) -> list[tuple[float
     return notes
 
 
-def _track(notes, program, loops, length, shift, velocity, drum=False) -> dict:
+def make_part(
+    notes: list[ScoreNote], program: int, loops: int, length: float, shift: int, velocity: int, drum: bool = False
+) -> Part:
+    """Return notes, `shift` semitones higher and repeated every `length` quarters, as a part in ticks."""
     events = [
         (int((start + loop * length) * TICKS), max(1, int(0.95 * size * TICKS)), pitch + shift, velocity)
         for loop in range(loops)
         for start, size, pitch in notes
     ]
-    return {"name": "", "drum": drum, "program": program, "notes": sorted(events), "controls": []}
+    return Part(program, sorted(events), drum)
+
+
+def arrange_chorale(score: Score, random: Random, key: int) -> Arrangement:
+    """Return a chorale for four instruments of a kind, `key` semitones higher."""
+    programs, names = random.choice(ENSEMBLES)
+    quarters = random.choice([56, 66, 76, 88])
+    pace = "slow" if quarters < 70 else "moderate"
+    loops = int(SECONDS * quarters / 60 / score.length) + 1
+    parts = [
+        make_part(notes, program, loops, score.length, key, 84)
+        for notes, program in zip(score.parts, programs, strict=True)
+    ]
+    name, kind = random.choice(names), random.choice(SACRED)
+    mood = random.choice(["solemn", "calm", "stately", "peaceful"])
+    sung = programs[0] == CHOIR
+    captions = [
+        f"{kind} sung by {name}" if sung else f"{kind} played by {name}",
+        f"{pace} and {mood}, {names[1]}" if pace == "slow" else f"{mood} music, {names[1]}",
+        random.choice([name, f"{names[2]}, baroque", f"{mood} classical music with {name}"]),
+        "A choir sings a hymn." if sung else f"{names[0].capitalize()} plays {random.choice(SACRED)}.",
+    ]
+    facts = {"instruments": names[0], "style": "chorale", "quarters_per_minute": quarters}
+    return Arrangement(parts, quarters, captions, facts)
+
+
+def accompany(score: Score, random: Random, key: int, program: int, loops: int) -> tuple[list[Part], list[str]]:
+    """Return the parts beside the melody of a tune, which `program` plays, and their names: none, one or a band."""
+    parts, names = [], []
+    texture = random.choice(["solo", "solo", "backed", "backed", "band"])
+    harmony = chords(score)
+    step = harmony[1][0] - harmony[0][0] if len(harmony) > 1 else score.bar
+    if texture != "solo":
+        kind = random.choice(list(BACKINGS))
+        other = random.choice([candidate for candidate in BACKINGS[kind] if candidate != program])
+        names.append(random.choice(PROGRAMS[other]))
+        parts.append(make_part(backing(kind, harmony, step, 50), other, loops, score.length, key, 66))
+    if texture == "band":
+        bass = random.choice([32, 33])
+        names.append("bass")
+        roots = [(start, step / 2, 36 + (triad[0] - 36) % 12) for start, triad in harmony]
+        parts.append(make_part(roots, bass, loops, score.length, key, 80))
+        if random.random() < 0.7:
+            names.append("drums")
+            beats = [(start + share * step, 0.25, drum) for start, _ in harmony for share, drum in DRUM_PATTERN]
+            parts.append(make_part(beats, 0, loops, score.length, 0, 72, drum=True))
+    return parts, names
+
+
+def arrange_tune(score: Score, random: Random, key: int) -> Arrangement:
+    """Return a tune for an instrument, alone or accompanied, about `key` semitones higher."""
+    rate, dance_names = DANCES[score.dance]
+    pace = random.choice(["fast", "fast", "lively", "slow"])
+    rate *= {"fast": 1.0, "lively": 0.85, "slow": 0.45}[pace]
+    (melody,) = score.parts
+    quarters = 60 * rate / (len(melody) / score.length)
+    loops = int(SECONDS * quarters / 60 / score.length) + 1
+    program = random.choice(list(LOWEST))
+    lowest = min(pitch for _, _, pitch in melody)
+    octaves = -(-(LOWEST[program] - 5 - lowest - key) // 12)
+    lead = PROGRAMS[program]
+    parts, others = accompany(score, random, key, program, loops)
+    parts = [make_part(melody, program, loops, score.length, key + 12 * octaves, 100), *parts]
+    name, style = random.choice(lead), random.choice(dance_names)
+    over = f" with {join_words(others)}" if others else ""
+    captions = [
+        f"{pace} {style} on the {name}{over}",
+        f"{random.choice(TRADITIONAL)}, {name}" + "".join(f", {other}" for other in others),
+        f"solo {name}" if not others else f"{name} and {join_words(others)}",
+        fix_articles(f"A {name} plays {random.choice(['a tune', 'a melody', 'a dance'])}{over}."),
+        f"{random.choice(lead)}, {pace}, {random.choice(dance_names)}",
+    ]
+    facts = {"instruments": join_words([lead[0], *others]), "style": score.dance, "pace": pace}
+    return Arrangement(parts, quarters, captions, facts)
 
 
 def arrange(score: Score, random: Random) -> tuple[bytes, list[str], dict]:
     """
+    Arrange a score at random.
+
     Returns:
         `tuple[bytes, list[str], dict]`: the MIDI file, its captions, and what they were written from.
     """
-    length = max(start + size for part in score.parts for start, size, _ in part)
     key = random.randint(-4, 4)
-    if score.dance is None:
-        programs, names = random.choice(ENSEMBLES)
-        quarters = random.choice([56, 66, 76, 88])  # a minute
-        pace = "slow" if quarters < 70 else "moderate"
-        loops = int(SECONDS * quarters / 60 / length) + 1
-        tracks = [
-            _track(part, program, loops, length, key, 84) for part, program in zip(score.parts, programs, strict=True)
-        ]
-        name, what = random.choice(names), random.choice(SACRED)
-        mood = random.choice(["solemn", "calm", "stately", "peaceful"])
-        captions = [
-            f"{what} played by {name}" if programs[0] != 52 else f"{what} sung by {name}",
-            f"{pace} and {mood}, {names[1]}" if pace == "slow" else f"{mood} music, {names[1]}",
-            random.choice([name, f"{names[2]}, baroque", f"{mood} classical music with {name}"]),
-            f"{names[0].capitalize()} plays {random.choice(SACRED)}."
-            if programs[0] != 52
-            else "A choir sings a hymn.",
-        ]
-        facts = {"instruments": names[0], "style": "chorale", "quarters_per_minute": quarters}
-    else:
-        rate, called = DANCES[score.dance]
-        pace = random.choice(["fast", "fast", "lively", "slow"])
-        rate *= {"fast": 1.0, "lively": 0.85, "slow": 0.45}[pace]
-        (melody,) = score.parts
-        quarters = 60 * rate / (len(melody) / length)
-        loops = int(SECONDS * quarters / 60 / length) + 1
-        program = random.choice(list(LOWEST))
-        lowest = min(pitch for _, _, pitch in melody)
-        octaves = -(-(LOWEST[program] - 5 - lowest - key) // 12)
-        tracks = [_track(melody, program, loops, length, key + 12 * octaves, 100)]
-        lead, others = PROGRAMS[program], []
-        texture = random.choice(["solo", "solo", "backed", "backed", "band"])
-        harmony = chords(score)
-        step = harmony[1][0] - harmony[0][0] if len(harmony) > 1 else score.bar
-        if texture != "solo":
-            kind = random.choice(list(BACKINGS))
-            other = random.choice([some for some in BACKINGS[kind] if some != program])
-            others.append(random.choice(PROGRAMS[other]))
-            tracks.append(_track(backing(kind, harmony, step, 50), other, loops, length, key, 66))
-        if texture == "band":
-            bass = random.choice([32, 33])
-            others.append("bass")
-            roots = [(start, step / 2, 36 + (triad[0] - 36) % 12) for start, triad in harmony]
-            tracks.append(_track(roots, bass, loops, length, key, 80))
-            if random.random() < 0.7:
-                others.append("drums")
-                beats = [
-                    (start + share * step, 0.25, drum)
-                    for start, _ in harmony
-                    for share, drum in ((0, 36), (0.5, 38), (0, 42), (0.25, 42), (0.5, 42), (0.75, 42))
-                ]
-                tracks.append(_track(beats, 0, loops, length, 0, 72, drum=True))
-        name, style = random.choice(lead), random.choice(called)
-        article = "an" if name[0] in "aeiou" else "a"
-        over = f" with {join(others)}" if others else ""
-        captions = [
-            f"{pace} {style} on the {name}{over}",
-            f"{random.choice(TRADITIONAL)}, {name}" + "".join(f", {other}" for other in others),
-            f"solo {name}" if not others else f"{name} and {join(others)}",
-            f"{article.capitalize()} {name} plays {random.choice(['a tune', 'a melody', 'a dance'])}{over}.",
-            f"{random.choice(lead)}, {pace}, {random.choice(called)}",
-        ]
-        facts = {"instruments": join([lead[0], *others]), "style": score.dance, "pace": pace}
-    end = int(SECONDS * quarters / 60 * TICKS)
-    for track in tracks:
-        track["notes"] = [note for note in track["notes"] if note[0] < end]
-    midi = write_midi(tracks, round(60e6 / quarters), score.metre, end, TICKS)
-    return midi, list(dict.fromkeys(captions)), facts
+    arranged = (arrange_chorale if score.dance is None else arrange_tune)(score, random, key)
+    end = int(SECONDS * arranged.quarters / 60 * TICKS)
+    for part in arranged.parts:
+        part.notes = [note for note in part.notes if note[0] < end]
+    midi = write_midi(arranged.parts, round(60e6 / arranged.quarters), score.metre, end, TICKS)
+    return midi, list(dict.fromkeys(arranged.captions)), arranged.facts
 
 
 def vary(midi: bytes, random: Random) -> bytes:
-    """The same arrangement up to 4 semitones higher or lower, and up to 8 % slower."""
+    """Return the same arrangement up to 4 semitones higher or lower, and up to 8 % slower."""
     file = mido.MidiFile(file=io.BytesIO(midi))
     shift, stretch = random.choice([-4, -3, -2, -1, 1, 2, 3, 4]), random.uniform(1.0, 1.08)
     for track in file.tracks:
@@ -283,54 +334,102 @@ def vary(midi: bytes, random: Random) -> bytes:
     return buffer.getvalue()
 
 
-def _score_clip(path: Path, dance: str | None, take: str) -> tuple[bytes, dict] | None:
-    score = _read(path, dance)
-    if score is None:
-        return None
-    midi, captions, facts = arrange(score, Random(score.name + take))
-    return midi, {"title": score.title, "captions": captions, "facts": facts, "family": score.name}
+@dataclass(frozen=True)
+class Task:
+    """
+    A clip to render.
+
+    Args:
+        kind (`str`): `tune`, `chorale` or `mma`; the beginning of its name.
+        family (`str`): What it is made from.
+        label (`str`): What its name and all that is drawn follow from.
+        split (`str`): Where it belongs.
+    """
+
+    kind: str
+    family: str
+    label: str
+    split: str
+
+    @property
+    def digest(self) -> bytes:
+        return hashlib.sha256(self.label.encode()).digest()
+
+    @property
+    def name(self) -> str:
+        return f"{self.kind}-{self.digest.hex()[:10]}"
 
 
-def _write_clip(output_dir: Path, soundfonts: list[str], kind: str, *source) -> tuple[str, dict] | None:
-    """One clip; returns its split and its row, which is kept beside the clip."""
-    family = source[0]["id"] if kind == "mma" else f"{source[0].parent.name}/{source[0].name}"
-    label = family if kind == "mma" else family + source[2]
-    digest = hashlib.sha256(label.encode()).digest()
-    name, split = f"{kind}-{digest.hex()[:10]}", "train"
-    if kind != "mma":  # all takes of a score are in one split
+@dataclass(frozen=True)
+class ScoreTask(Task):
+    """An arrangement of a score of music21; `take` tells several of one score apart."""
+
+    path: Path
+    dance: str | None
+    take: str
+
+    @classmethod
+    def of(cls, path: Path, dance: str | None, take: str = "") -> "ScoreTask":
+        family = f"{path.parent.name}/{path.name}"
+        # All takes of a score are in one split.
         split = {0: "validation", 1: "test"}.get(hashlib.sha256(family.encode()).digest()[1] % 16, "train")
-    folder = output_dir / split
-    done = folder / f".{name}.json"
-    if done.exists():
-        row = json.loads(done.read_text())
-        return (split, row) if row else None
-    if kind == "mma":
-        row, midi = source
-        midi = vary(midi, Random(label))
-        captions = [caption for caption in row["captions"] if not KEY_OR_TEMPO.search(caption)]
-        facts = {"style": row["genres"], "instruments": row["instruments"]}
-        clip = {"title": row["title"], "captions": captions, "facts": facts, "family": row["family"]}
-        clip |= {"artist": row["artist"], "licence": row["licence"]}
-    else:
-        made = _score_clip(*source)
-        if made is None:
-            done.write_text("null")
+        return cls("tune" if dance else "chorale", family, family + take, split, path, dance, take)
+
+    def make(self) -> tuple[bytes, dict] | None:
+        """Return the MIDI file and the row of the clip, or `None` where the score is of no use."""
+        score = read_score(self.path, self.dance)
+        if score is None:
             return None
-        midi, clip = made
-        clip |= {"artist": "traditional" if source[1] else "Johann Sebastian Bach", "licence": "public domain"}
-    wave = render(midi, Path(soundfonts[digest[0] % 2]).read_bytes())
-    flac = io.BytesIO()
-    soundfile.write(flac, wave, RATE, format="FLAC", subtype="PCM_16")
-    replace_file(folder / f"{name}.flac", flac.getvalue())
-    clip |= {"file_name": f"{name}.flac", "caption_source": "rendered"}
-    clip |= {"package": "mma" if kind == "mma" else "music21", "path": label, "seconds": len(wave) / RATE}
-    done.write_text(json.dumps(clip, ensure_ascii=False))
-    return split, clip
+        midi, captions, facts = arrange(score, Random(score.name + self.take))
+        artist = "traditional" if self.dance else "Johann Sebastian Bach"
+        row = {"title": score.title, "captions": captions, "facts": facts, "family": score.name}
+        return midi, row | {"artist": artist, "licence": "public domain"}
+
+
+@dataclass(frozen=True)
+class VariationTask(Task):
+    """A clip of the default corpus in another key and tempo; `row` and `midi` are that clip's."""
+
+    row: dict
+    midi: bytes
+
+    @classmethod
+    def of(cls, row: dict, midi: bytes) -> "VariationTask":
+        return cls("mma", row["id"], row["id"], "train", row, midi)
+
+    def make(self) -> tuple[bytes, dict]:
+        """Return the MIDI file and the row of the clip."""
+        captions = [caption for caption in self.row["captions"] if not KEY_OR_TEMPO.search(caption)]
+        facts = {"style": self.row["genres"], "instruments": self.row["instruments"]}
+        row = {"title": self.row["title"], "captions": captions, "facts": facts, "family": self.row["family"]}
+        row |= {"artist": self.row["artist"], "licence": self.row["licence"]}
+        return vary(self.midi, Random(self.label)), row
+
+
+def write_clip(task: ScoreTask | VariationTask, output_dir: Path, soundfonts: list[Path]) -> dict | None:
+    """Render a clip and return its row, which is kept beside it, or `None` where there is none."""
+    folder = output_dir / task.split
+    done = folder / f".{task.name}.json"
+    if done.exists():
+        return json.loads(done.read_text())
+    made = task.make()
+    if made is None:
+        replace_text(done, "null")
+        return None
+    midi, row = made
+    wave = render(midi, read_soundfont(soundfonts[task.digest[0] % 2]))
+    with replace_file(folder / f"{task.name}.flac") as partial:
+        soundfile.write(partial, wave, RATE, format="FLAC", subtype="PCM_16")
+    package = "mma" if task.kind == "mma" else "music21"
+    row |= {"file_name": f"{task.name}.flac", "caption_source": "rendered"}
+    row |= {"package": package, "path": task.label, "seconds": len(wave) / RATE}
+    replace_text(done, json.dumps(row, ensure_ascii=False))
+    return row
 
 
 def build_rendered(output_dir: Path, soundfonts: list[Path], num_workers: int | None = None) -> dict[str, list[dict]]:
     """
-    Renders about 3,400 clips into a folder for each split; a clip that is there is not rendered again. Every 16th tune
+    Render about 3,400 clips into a folder for each split; a clip that is there is not rendered again. Every 16th tune
     and chorale is for validation, and as many for testing. Chorales are arranged twice.
 
     Args:
@@ -341,20 +440,16 @@ def build_rendered(output_dir: Path, soundfonts: list[Path], num_workers: int | 
     """
     for split in SPLITS:
         (output_dir / split).mkdir(parents=True, exist_ok=True)
-    fonts = [str(path) for path in soundfonts]
     scores = find_scores()
-    tasks = [("tune" if dance else "chorale", path, dance, "") for path, dance in scores]
-    tasks += [("chorale", path, dance, " again") for path, dance in scores if dance is None]
-    with zipfile.ZipFile(CORPUS / "mma" / "midi.zip") as archive:
-        for row in read_rows():
-            if row["source"] == "mma" and row["split"] == "train":
-                tasks.append(("mma", row, archive.read(f"{row['id']}.mid")))
-    with ProcessPoolExecutor(num_workers, get_context("spawn")) as pool:
-        futures = [pool.submit(_write_clip, output_dir, fonts, *task) for task in tasks]
-        clips = [future.result() for future in tqdm(futures, "rendering")]
+    tasks = [ScoreTask.of(path, dance) for path, dance in scores]
+    tasks += [ScoreTask.of(path, dance, " again") for path, dance in scores if dance is None]
+    sources = [row for row in read_rows() if row["source"] == "mma" and row["split"] == "train"]
+    tasks += [VariationTask.of(row, midi) for row, midi in zip(sources, read_sources(sources), strict=True)]
     rows = {split: [] for split in SPLITS}
-    for clip in clips:
-        if clip is not None:
-            split, row = clip
-            rows[split].append(row)
+    with ProcessPoolExecutor(num_workers, get_context("spawn")) as pool:
+        futures = [pool.submit(write_clip, task, output_dir, soundfonts) for task in tasks]
+        for task, future in zip(tasks, tqdm(futures, "rendering"), strict=True):
+            row = future.result()
+            if row is not None:
+                rows[task.split].append(row)
     return rows

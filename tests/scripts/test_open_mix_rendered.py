@@ -11,7 +11,7 @@ import pytest
 import soundfile
 
 from corpus.build import find_soundfont, read_rows
-from scripts.make_mma import PROGRAMS
+from scripts.mma.instruments import PROGRAMS
 from scripts.open_mix import rendered as rendered_mix
 from scripts.open_mix.rendered import DANCES, KEY_OR_TEMPO, Score, arrange, build_rendered, chords, find_scores, vary
 
@@ -85,9 +85,9 @@ def test_captions_of_key_and_tempo_are_left_out(caption):
 @pytest.mark.slow
 def test_a_build_goes_on_where_it_stopped(tmp_path, monkeypatch):
     scores, rows = find_scores(), [row for row in read_rows() if row["source"] == "mma"]
-    some = [next(row for row in rows if row["split"] == split) for split in ("train", "test")]
+    chosen = [next(row for row in rows if row["split"] == split) for split in ("train", "test")]
     monkeypatch.setattr(rendered_mix, "find_scores", lambda: [scores[0], scores[-1], (scores[1][0], None)])
-    monkeypatch.setattr(rendered_mix, "read_rows", lambda: some)
+    monkeypatch.setattr(rendered_mix, "read_rows", lambda: chosen)
     built = build_rendered(tmp_path / "clips", [find_soundfont()] * 2, num_workers=1)
     kinds = {row["file_name"].split("-")[0]: split for split, rows in built.items() for row in rows}
     assert set(kinds) == {"tune", "chorale", "mma"} and kinds["mma"] == "train"

@@ -1,0 +1,107 @@
+# Copyright 2026 The MusCALL repository authors. Licensed under the Apache License, Version 2.0.
+"""Rows that become tracks, and the ids and checks of these."""
+
+import tracemalloc
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import soundfile
+from corpora import RATE, check, make_bytes, make_tracks, write_ramp, write_table
+from datasets import Dataset
+from helpers import ROOT
+from transformers import CLIPTokenizer
+
+from muscall.data.sources import load_corpus
+from muscall.data.tracks import caption_id, check_readable, track_id
+from muscall.data.windows import TrainingCollator, TrainingWindows
+from muscall.training.losses import duplicate_mask
+
+
+def test_several_captions(tmp_path):
+    rows = make_tracks(tmp_path, "audio", range(4))
+    as_lists = [{"audio": row["audio"], "captions": [row["caption"], "second"]} for row in rows]
+    as_rows = rows + [{"audio": row["audio"], "caption": "second"} for row in rows]
+    as_bytes = make_bytes(tmp_path, range(4))
+    as_bytes += [{"audio": row["audio"], "caption": "second"} for row in as_bytes]
+    for number, table in enumerate((as_lists, as_rows, as_bytes)):
+        corpus = load_corpus(str(write_table(tmp_path / f"{number}.parquet", table)))
+        assert [len(rows) for rows in corpus.values()] == [2, 1, 1]
+        captions = sorted(captions for rows in corpus.values() for captions in rows["captions"])
+        assert captions == [[f"tone number {index}", "second"] for index in range(4)]
+
+
+def test_other_audio_under_the_same_name_is_another_track(tmp_path):
+    rows = make_bytes(tmp_path, range(4))
+    write_ramp(tmp_path / "longer.wav", 4, seconds=2)
+    rows.append({"audio": {"bytes": (tmp_path / "longer.wav").read_bytes(), "path": "0.wav"}, "caption": "tone 4"})
+    check(load_corpus(str(write_table(tmp_path / "corpus.parquet", rows))), trains=3)
+
+
+def test_bytes_stay_on_disk(tmp_path):
+    size = 2**20
+    rows = [{"audio": {"bytes": bytes([n]) * size, "path": f"{n}.wav"}, "caption": f"tone {n}"} for n in range(30)]
+    rows += [{**rows[0], "caption": "second"}]
+    path = write_table(tmp_path / "corpus.parquet", rows)
+    del rows
+    load_corpus(str(path))  # the copy in the cache is made
+    allocated = pa.total_allocated_bytes()
+    tracemalloc.start()
+    corpus = load_corpus(str(path))
+    assert tracemalloc.get_traced_memory()[1] < 5 * size
+    tracemalloc.stop()
+    assert pa.total_allocated_bytes() - allocated < 5 * size
+    assert len(corpus["train"][0]["bytes"]) == size
+
+
+def test_columns(tmp_path):
+    rows = [{**row, "title": "Piece", "text": "wrong"} for row in make_tracks(tmp_path, "audio")]
+    check(load_corpus(str(write_table(tmp_path / "corpus.csv", rows))))  # audio and caption come before text
+    renamed = [{"sound": row["audio"], "wording": row["caption"], "caption": "wrong"} for row in rows]
+    path = str(write_table(tmp_path / "renamed.csv", renamed))
+    check(load_corpus(path, audio_column="sound", caption_column="wording"))
+    with pytest.raises(
+        ValueError, match=r"no audio column \(audio, file_name, .*\).* columns: sound, wording, caption.*--audio"
+    ):
+        load_corpus(path)
+    with pytest.raises(
+        ValueError, match="no column `words`. Its columns: sound, wording, caption. .*--caption_column"
+    ):
+        load_corpus(path, audio_column="sound", caption_column="words")
+
+
+@pytest.mark.parametrize("caption", ["", "  ", None, [], ["good", ""], ["good", None]])
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+def test_empty_caption(tmp_path, suffix, caption):
+    rows = make_bytes(tmp_path) if suffix == ".parquet" else make_tracks(tmp_path, "audio")
+    if isinstance(caption, list):
+        rows = [{**row, "caption": [row["caption"]]} for row in rows]
+    rows[7]["caption"] = caption
+    path = write_table(tmp_path / f"corpus{suffix}", rows)
+    with pytest.raises(ValueError, match=r"corpus.* \[train\], row 7: `caption` must be a caption"):
+        load_corpus(str(path))
+
+
+def test_files_to_evaluate_are_checked_before_training(tracks):
+    check_readable(tracks.select(range(6)), "test", RATE)
+    with pytest.raises(ValueError, match=r"4 of the 10 test tracks cannot be read: .*6\.wav.*7\.wav.*8\.wav.*9\.wav"):
+        check_readable(tracks, "test", RATE)
+
+
+def test_equal_tracks_and_captions_have_equal_ids(tmp_path):
+    noise = np.random.default_rng(0).normal(0, 0.1, 10 * RATE)
+    sounds = {"a": noise, "copy": noise, "shorter": noise[:-1], "quiet": np.zeros(10), "other": noise[::-1]}
+    for name, sound in sounds.items():
+        soundfile.write(tmp_path / f"{name}.wav", sound, RATE)
+    ids = {name: track_id(str(tmp_path / f"{name}.wav")) for name in sounds}
+    assert ids["a"] == ids["copy"] and len(set(ids.values())) == len(sounds) - 1
+    assert all(track_id((tmp_path / f"{name}.wav").read_bytes()) == ids[name] for name in sounds)
+    assert caption_id("Calm  solo Piano") == caption_id("calm solo piano ") != caption_id("calm solo pianos")
+
+    tracks = {"path": [str(tmp_path / f"{name}.wav") for name in ("a", "copy", "other")], "bytes": [None] * 3}
+    tracks = Dataset.from_dict({**tracks, "captions": [["calm"], ["slow"], ["calm"]]})
+    windows = TrainingWindows(tracks, RATE, RATE, seed=0)
+    targets = TrainingCollator(CLIPTokenizer.from_pretrained(ROOT / "clip_tokenizer"))([windows[i] for i in range(3)])[
+        "targets"
+    ]
+    assert duplicate_mask(**targets).tolist() == [[False, True, True], [True, False, False], [True, False, False]]
