@@ -53,7 +53,9 @@ class DistillationTask(Task):
         super().__init__(weight, caches=[cache])
         tags = Path(folder) / "tags.safetensors"
         if not tags.exists():
-            raise ValueError(f"{folder} is no teacher: expected tags.safetensors there, convert_musicnn.py writes it")
+            raise ValueError(
+                f"{folder} is no teacher: expected tags.safetensors there, scripts/convert_musicnn.py writes it"
+            )
         teacher = MusCALLMusicnnModel.from_pretrained(folder, dtype=torch.float32).eval().requires_grad_(False)
         student = model.audio_model
         if not student.num_columns:

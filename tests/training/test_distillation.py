@@ -78,7 +78,7 @@ def test_the_average_of_the_students_patches_is_its_pooled_feature(teacher, star
 
 
 def test_who_cannot_be_student_or_teacher_is_told_why(teacher, start, tmp_path):
-    with pytest.raises(ValueError, match="expected tags.safetensors there, convert_musicnn.py writes it"):
+    with pytest.raises(ValueError, match="expected tags.safetensors there, scripts/convert_musicnn.py writes it"):
         DistillationTask(str(start), make_model(start))
     with pytest.raises(ValueError, match="pooling: average"):
         DistillationTask(str(teacher), make_model(start, pooling="attention"))
