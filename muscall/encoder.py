@@ -207,14 +207,17 @@ def load_encoder(model_name_or_path: str | Path, windows: str | int | None = Non
         `ValueError`: if the folder holds neither, or no weights.
     """
     folder = resolve(str(model_name_or_path))
-    has_config = (folder / "config.json").exists()
-    model_type = PreTrainedConfig.get_config_dict(folder)[0].get("model_type") if has_config else None
-    if has_config and model_type not in ("muscall", "clap"):
+    has_weights = any(folder.glob("model*.safetensors")) or any(folder.glob("pytorch_model*.bin"))
+    no_weights = f"{folder} holds no weights: name a checkpoint with --model, for instance runs/default"
+    if not has_weights and not (folder / "config.json").exists():
+        raise ValueError(no_weights)
+    model_type = PreTrainedConfig.get_config_dict(folder)[0].get("model_type")
+    if model_type not in ("muscall", "clap"):
         raise ValueError(
             f"{folder} holds a {model_type!r} model: expected a dual encoder of audio and text, 'muscall' or 'clap'"
         )
-    if not any(folder.glob("model*.safetensors")) and not any(folder.glob("pytorch_model*.bin")):
-        raise ValueError(f"{folder} holds no weights: name a checkpoint with --model, for instance runs/default")
+    if not has_weights:
+        raise ValueError(no_weights)
     if model_type == "muscall":
         processor = MusCALLProcessor(
             MusCALLFeatureExtractor.from_pretrained(folder), PreTrainedTokenizerFast.from_pretrained(folder)

@@ -1,0 +1,2 @@
+# Copyright 2026 The MusCALL repository authors. Licensed under the Apache License, Version 2.0.
+"""The maker of the rendered half of the default corpus."""
