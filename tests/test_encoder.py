@@ -48,3 +48,19 @@ def test_identity_reads_code_in_one_order():
     assert names[:-1] == sorted(names[:-1])
     expected = {"modeling_muscall.py", "modeling_muscall_musicnn.py", "processing_muscall.py", "audio_muscall.py"}
     assert expected | {"encoder.py"} <= set(names)
+
+
+@pytest.mark.parametrize(
+    ("files", "error", "message"),
+    [
+        ({}, ValueError, "holds no weights: name a checkpoint with --model, for instance runs/default"),
+        ({"config.json": '{"model_type": "muscall"}'}, ValueError, "holds no weights: name a checkpoint"),
+        ({"config.json": '{"model_type": "bert"}'}, ValueError, "holds a 'bert' model: expected a dual encoder"),
+        ({"model.safetensors": ""}, OSError, "config.json"),
+    ],
+)
+def test_a_folder_that_is_no_checkpoint_is_refused(tmp_path, files, error, message):
+    for name, content in files.items():
+        (tmp_path / name).write_text(content)
+    with pytest.raises(error, match=message):
+        load_encoder(tmp_path)
