@@ -51,16 +51,16 @@ def test_identity_reads_code_in_one_order():
 
 
 @pytest.mark.parametrize(
-    ("files", "error", "message"),
+    ("files", "message"),
     [
-        ({}, ValueError, "holds no weights: name a checkpoint with --model, for instance runs/default"),
-        ({"config.json": '{"model_type": "muscall"}'}, ValueError, "holds no weights: name a checkpoint"),
-        ({"config.json": '{"model_type": "bert"}'}, ValueError, "holds a 'bert' model: expected a dual encoder"),
-        ({"model.safetensors": ""}, OSError, "config.json"),
+        ({}, "holds no weights: name a checkpoint with --model, for instance runs/default"),
+        ({"config.json": '{"model_type": "muscall"}'}, "holds no weights: name a checkpoint"),
+        ({"config.json": '{"model_type": "bert"}'}, "holds a 'bert' model: expected a dual encoder"),
+        ({"model.safetensors": ""}, "holds a None model: expected a dual encoder"),
     ],
 )
-def test_a_folder_that_is_no_checkpoint_is_refused(tmp_path, files, error, message):
+def test_a_folder_that_is_no_checkpoint_is_refused(tmp_path, files, message):
     for name, content in files.items():
         (tmp_path / name).write_text(content)
-    with pytest.raises(error, match=message):
+    with pytest.raises(ValueError, match=message):
         load_encoder(tmp_path)
