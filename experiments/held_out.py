@@ -200,9 +200,11 @@ def rank(queries: np.ndarray, items: np.ndarray, relevant: list[list[int]]) -> R
     metric = load_metric()
     queries, items = queries.astype(np.float32), items.astype(np.float32)
     equal = [np.ones((len(rows), 1), np.float32) for rows in (queries, items)]
+    # A matrix product rounds equal columns differently at its edges: with each item scored once, copies tie.
+    distinct, source = np.unique(items, axis=0, return_inverse=True)
     return Ranking(
         statistics=metric.query_statistics(queries, items, relevant),
-        areas=areas_under_curve(queries @ items.T, relevant),
+        areas=areas_under_curve((queries @ distinct.T)[:, source], relevant),
         chance=metric.query_statistics(*equal, relevant),
         pool=len(items),
     )

@@ -44,6 +44,16 @@ def test_area_under_the_curve():
     assert areas_under_curve(scores, [[1, 2], [0]]).tolist() == [0.5, 0.5]
 
 
+def test_copies_of_an_item_tie_in_the_area_too():
+    # The plain float32 product gives column 998 of 999 other last bits than an equal column before it.
+    random = np.random.default_rng(0)
+    queries, items = (random.standard_normal((size, 512)).astype(np.float32) for size in (100, 999))
+    items[998] = items[3]
+    first, second = (rank(queries, items, [[item]] * 100).areas for item in (3, 998))
+    assert first.tolist() == second.tolist()
+    assert np.all(first * 998 % 1 == pytest.approx(0.5))
+
+
 def test_chance():
     ranking = rank(np.ones((2, 1)), np.random.default_rng(0).uniform(1, 2, (20, 1)), [[0], list(range(11))])
     assert load_metric().summarize(ranking.chance)["R@10"] == pytest.approx(100 * (0.5 + 1.0) / 2)
