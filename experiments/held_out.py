@@ -38,7 +38,7 @@ from muscall.evaluation.embedding import embed
 from muscall.evaluation.report import RETRIEVAL_METRICS, format_metric
 from muscall.evaluation.retrieval import load_metric
 from muscall.training.frozen import FrozenTower, WindowCache
-from scripts.open_mix.build import is_meant
+from scripts.files import is_meant
 
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -2,6 +2,7 @@
 """Files that the makers of the corpora share: tables, audio in Debian packages, and the rows of the default corpus."""
 
 import csv
+import fnmatch
 import io
 import json
 import zipfile
@@ -62,3 +63,8 @@ def read_mono(root: Path, path: str, rate: int, quality: str = "HQ") -> np.ndarr
     """
     samples, file_rate = soundfile.read(open_member(root, path), dtype="float32", always_2d=True)
     return soxr.resample(samples.mean(1), file_rate, rate, quality=quality)
+
+
+def is_meant(name: str, patterns: list[str]) -> bool:
+    """Return whether a query with these patterns means the track `package:path`."""
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)

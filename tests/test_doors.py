@@ -6,18 +6,22 @@ import subprocess
 import sys
 from pathlib import Path
 
-import mteb
 import numpy as np
 import pytest
 import soundfile
 import torch
 from datasets import Dataset
 from helpers import save_model
+from sentence_transformers import SentenceTransformer
+from transformers import AutoModel, AutoProcessor, pipeline
+
+
+pytest.importorskip("mteb", reason='mteb is tried with: pip install -e ".[dev]"')
+
+import mteb
 from mteb.abstasks.retrieval import AbsTaskRetrieval
 from mteb.abstasks.task_metadata import TaskMetadata
 from mteb.models import SentenceTransformerEncoderWrapper
-from sentence_transformers import SentenceTransformer
-from transformers import AutoModel, AutoProcessor, pipeline
 
 from processing_muscall import read_audio
 

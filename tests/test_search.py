@@ -7,13 +7,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-import mutagen
 import pytest
 from accelerate.state import AcceleratorState
 from helpers import HOSTILE, ROOT, copy_music, save_model
 
 
 pytest.importorskip("muscall.search")
+
+import mutagen
 
 import search
 from muscall.search.query import Library

@@ -34,7 +34,7 @@ from tqdm import tqdm
 
 from corpus.build import find_soundfont
 from muscall.cache import replace_file
-from scripts.files import open_member, read_csv, read_mono, replace_text
+from scripts.files import is_meant, open_member, read_csv, read_mono, replace_text
 from scripts.open_mix.captions import (
     CACHE_DIR,
     WORDS,
@@ -96,11 +96,6 @@ def read_table() -> list[dict]:
 def read_queries() -> list[tuple[str, list[str]]]:
     """Return sentences that one may search for, and patterns of `package:path` of the held-out tracks they mean."""
     return [(row["query"], row["tracks"].split("; ")) for row in read_csv(QUERIES)]
-
-
-def is_meant(name: str, patterns: list[str]) -> bool:
-    """Return whether a query with these patterns means the track `package:path`."""
-    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def fetch(packages: list[str], cache_dir: Path) -> None:

@@ -7,12 +7,16 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 import pytest
 import torch
 from helpers import save_model
 from small_models import build_musicnn, build_musicnn_model
 from transformers import BertConfig
+
+
+pytest.importorskip("onnxruntime", reason='the export needs: pip install -e ".[onnx]"')
+
+import onnxruntime
 
 from configuration_muscall import MusCALLConfig
 from modeling_muscall import MusCALLModel

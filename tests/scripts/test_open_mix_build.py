@@ -10,6 +10,10 @@ import pytest
 import soundfile
 
 from muscall.data.sources import load_splits
+
+
+pytest.importorskip("mutagen", reason='the open mix needs: pip install -e ".[dev]"')
+
 from scripts.open_mix import build as open_mix
 from scripts.open_mix.build import (
     CLIP_SECONDS,

@@ -4,6 +4,10 @@
 from random import Random
 
 import numpy as np
+import pytest
+
+
+pytest.importorskip("mutagen", reason='the open mix needs: pip install -e ".[dev]"')
 
 from scripts.open_mix.build import (
     read_queries,

@@ -5,7 +5,6 @@ import os
 import shutil
 import subprocess
 
-import mutagen
 import numpy as np
 import pytest
 from accelerate.state import AcceleratorState
@@ -57,6 +56,8 @@ def index(encoder, tmp_path):
 @pytest.fixture(scope="module")
 def tagged(encoder, tmp_path_factory):
     """A folder of six clips with tags, and its library."""
+    import mutagen
+
     from muscall.search.query import Library
 
     folder = tmp_path_factory.mktemp("tagged")

@@ -1,13 +1,14 @@
 # Copyright 2026 The MusCALL repository authors. Licensed under the Apache License, Version 2.0.
 """The tags of audio files."""
 
-import mutagen
 import pytest
 import soundfile
 from helpers import HOSTILE, PRODUCED
 
 
 pytest.importorskip("muscall.search")
+
+import mutagen
 
 from muscall.search.files import read_tags
 

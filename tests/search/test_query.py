@@ -4,13 +4,14 @@
 import shutil
 from pathlib import Path
 
-import mutagen
 import pytest
 import soundfile
 from helpers import HOSTILE, PRODUCED
 
 
 pytest.importorskip("muscall.search")
+
+import mutagen
 
 from muscall.search.files import MAX_TAG
 from muscall.search.query import Library
