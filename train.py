@@ -15,7 +15,7 @@ import os
 import shlex
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -31,6 +31,7 @@ from transformers import get_cosine_schedule_with_warmup
 from corpus.build import resolve_dataset
 from modeling_muscall import MAX_LOGIT_SCALE, MusCALLModel
 from muscall.evaluation.embedding import embed_corpus
+from muscall.evaluation.report import describe_recall
 from muscall.evaluation.retrieval import chance_metrics, retrieval_metrics
 from muscall.training.arguments import (
     DataArguments,
@@ -55,7 +56,7 @@ from muscall.training.gradient_cache import backward
 from muscall.training.objectives import Objective
 from muscall.training.publishing import collect_results, prepare_output, push_to_hub, write_results
 from muscall.training.signals import StopRequest
-from muscall.training.tracking import report_unreadable
+from muscall.training.tracking import LogInterval, report_unreadable
 from processing_muscall import MusCALLProcessor
 
 
@@ -99,14 +100,6 @@ class Run:
             print(text)
 
 
-@dataclass
-class LogInterval:
-    """The steps since the newest entry in the logs: their losses, and when they began."""
-
-    losses: list[torch.Tensor] = field(default_factory=list)
-    since: float = field(default_factory=time.time)
-
-
 def main(command_line: list[str] | None = None) -> None:
     """Run train.py with the words of a command line; by default those that this process was started with."""
     started = time.time()
@@ -144,7 +137,7 @@ def main(command_line: list[str] | None = None) -> None:
             command=shlex.join(["accelerate", "launch", Path(sys.argv[0]).name, *command_line]),
         )
         write_results(run.output_dir, results)
-        run.say(f"test R@10 {describe_metrics(metrics, chance)}")
+        run.say(f"test R@10 {describe_recall(metrics, chance)}")
         run.say(f"The model of step {run.state.best['step']} is in {run.output_dir}")
         if args.push_to_hub:
             push_to_hub(run.output_dir, args.push_to_hub, run.state.best["step"])
@@ -319,7 +312,7 @@ def validate(run: Run) -> None:
         return
     state = run.state
     run.accelerator.log({f"validation/{name}": value for name, value in metrics.items()}, step=state.step)
-    tqdm.write(f"step {state.step}: validation R@10 {describe_metrics(metrics, chance)}")
+    tqdm.write(f"step {state.step}: validation R@10 {describe_recall(metrics, chance)}")
     # A student that only imitates goes on getting closer, which the few captions of a validation may not show.
     if state.best is None or run.args.only_distils or quality(metrics) > quality(state.best):
         state.best = {"step": state.step, **metrics}
@@ -342,15 +335,6 @@ def evaluate(run: Run, tracks: Dataset, num_resamples: int = 0) -> tuple[dict[st
 def quality(metrics: dict[str, float]) -> tuple[float, float]:
     """Return what the best model is chosen by; the second decides where a small pool gives every model one R@10."""
     return metrics["mean_R@10"], metrics["text_to_audio_MRR"] + metrics["audio_to_text_MRR"]
-
-
-def describe_metrics(metrics: dict[str, float], chance: dict[str, float]) -> str:
-    """Return R@10 of both directions, in words."""
-    return ", ".join(
-        f"{direction.replace('_', ' ')} {metrics[f'{direction}_R@10']:.1f} % "
-        f"(chance {chance[f'{direction}_R@10']:.1f} %)"
-        for direction in ("text_to_audio", "audio_to_text")
-    )
 
 
 def load_best(run: Run) -> None:

@@ -50,6 +50,15 @@ def format_difference(comparison: dict, name: str) -> str:
     return format_metric({name: comparison["difference"], f"{name}_interval": comparison["interval"]}, name)
 
 
+def describe_recall(metrics: dict[str, float], chance: dict[str, float]) -> str:
+    """Return R@10 of both directions, in words."""
+    return ", ".join(
+        f"{direction.replace('_', ' ')} {metrics[f'{direction}_R@10']:.1f} % "
+        f"(chance {chance[f'{direction}_R@10']:.1f} %)"
+        for direction in DIRECTIONS
+    )
+
+
 def table(rows: list[list[str]]) -> str:
     """Return rows of equal length, the first being the header, as text in aligned columns."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]

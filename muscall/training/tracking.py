@@ -1,9 +1,12 @@
 # Copyright 2026 The MusCALL repository authors. Licensed under the Apache License, Version 2.0.
-"""Reports of a run beside its trackers: the log that is always on, and files that cannot be read."""
+"""Reports of a run beside its trackers: the log that is always on, its intervals, and files that cannot be read."""
 
 import json
+import time
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import torch
 from accelerate import Accelerator
 from accelerate.tracking import GeneralTracker, on_main_process
 from accelerate.utils import gather_object
@@ -11,6 +14,14 @@ from transformers.utils import logging
 
 
 logger = logging.get_logger("train")
+
+
+@dataclass
+class LogInterval:
+    """The steps since the newest entry in the logs: their losses, and when they began."""
+
+    losses: list[torch.Tensor] = field(default_factory=list)
+    since: float = field(default_factory=time.time)
 
 
 class JSONLTracker(GeneralTracker):
