@@ -253,8 +253,11 @@ def train(run: Run) -> bool:
         if state.step % args.log_every == 0 or state.step == run.max_steps:
             num_tracks = data.num_tracks or max(1000, state.step * data.global_batch_size)
             report_unreadable(accelerator, unreadable, num_tracks, run.data_args.max_unreadable_fraction)
-            mean_loss = log(run, interval, parts, grad_norm)
-            progress.set_postfix(loss=f"{mean_loss:.3f}", epoch=math.ceil(state.step / data.steps_per_epoch))
+            figures = interval.figures(
+                state.step, data.global_batch_size, run.objective, run.optimizer, parts, grad_norm
+            )
+            accelerator.log(figures, step=state.step)
+            progress.set_postfix(loss=f"{figures['loss']:.3f}", epoch=math.ceil(state.step / data.steps_per_epoch))
             interval = LogInterval()
         epoch, is_inside = divmod(state.step, data.steps_per_epoch)
         is_due, has_stepped = not is_inside and (epoch % args.eval_every == 0 or epoch == args.num_epochs), True
@@ -277,31 +280,6 @@ def take_step(run: Run, batch: dict) -> tuple[torch.Tensor, dict[str, torch.Tens
         run.model.logit_scale.clamp_(max=MAX_LOGIT_SCALE)
     run.state.step += 1
     return loss, parts, grad_norm
-
-
-def log(run: Run, interval: LogInterval, parts: dict[str, torch.Tensor], grad_norm: torch.Tensor) -> float:
-    """
-    Write the newest figures to the logs, and return the mean loss of the interval.
-
-    Raises:
-        `ValueError`: if the loss is not finite.
-    """
-    mean_loss = torch.stack(interval.losses).mean().item()
-    if not math.isfinite(mean_loss):
-        raise ValueError(f"The loss is {mean_loss} at step {run.state.step}: lower --learning_rate.")
-    rates = {group["name"].split("/")[0]: group["lr"] for group in run.optimizer.param_groups}
-    num_pairs = len(interval.losses) * run.data.global_batch_size
-    figures = {
-        "loss": mean_loss,
-        **{name: value.item() for name, value in parts.items()},
-        **{f"learning_rate/{part}": rate for part, rate in rates.items()},
-        "logit_scale": run.model.logit_scale.exp().item(),
-        "grad_norm": float(grad_norm),
-        **{f"{name}_norm": value.item() for name, value in run.objective.embedding_norms.items()},
-        "pairs_per_second": num_pairs / (time.time() - interval.since),
-    }
-    run.accelerator.log(figures, step=run.state.step)
-    return mean_loss
 
 
 def validate(run: Run) -> None:

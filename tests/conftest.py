@@ -9,6 +9,7 @@ import tempfile
 import numpy as np
 import pytest
 import soundfile
+from filelock import FileLock
 from helpers import HARMONICS, PITCHES, RATE, RECIPE, SIZES, WORDINGS
 
 
@@ -25,6 +26,13 @@ def remove_cache():
 
 
 @pytest.fixture(scope="session")
+def shared(tmp_path_factory, worker_id):
+    """A folder that all processes of this test run share, for what takes long to make."""
+    folder = tmp_path_factory.getbasetemp()
+    return folder if worker_id == "master" else folder.parent
+
+
+@pytest.fixture(scope="session")
 def recipe(tmp_path_factory):
     path = tmp_path_factory.mktemp("recipe") / "tiny.yaml"
     path.write_text(RECIPE)
@@ -32,11 +40,19 @@ def recipe(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def corpus(tmp_path_factory):
+def corpus(shared):
     """Tones of six pitches, pure or rich, each with a caption that says so; 2.5 to 5 s long, so 2 or 3 windows."""
-    folder, random = tmp_path_factory.mktemp("corpus"), np.random.default_rng(0)
+    folder = shared / "corpus"
+    with FileLock(shared / "corpus.lock"):
+        if not folder.exists():
+            write_corpus(folder)
+    return folder
+
+
+def write_corpus(folder):
+    random = np.random.default_rng(0)
     for split, size in SIZES.items():
-        (folder / split).mkdir()
+        (folder / split).mkdir(parents=True)
         rows = []
         for number in range(size):
             pitch, wave = list(PITCHES)[number % 6], list(HARMONICS)[number // 6 % 2]
@@ -47,17 +63,18 @@ def corpus(tmp_path_factory):
             caption = random.choice(WORDINGS).format(pitch, wave)
             rows.append(json.dumps({"file_name": f"{number}.flac", "caption": caption}) + "\n")
         (folder / split / "metadata.jsonl").write_text("".join(rows))
-    return folder
 
 
 @pytest.fixture(scope="session")
-def finished(corpus, recipe, tmp_path_factory):
+def finished(corpus, recipe, shared):
     """The folder of a whole run of train.py."""
     from train_runs import ACCELERATE, arguments, finish, start
 
-    folder = tmp_path_factory.mktemp("finished") / "run"
-    output = finish(start(arguments(recipe, corpus, folder), ACCELERATE))
-    assert "12 epochs of 6 steps of 8 pairs, from step 0" in output
+    folder = shared / "finished"
+    with FileLock(shared / "finished.lock"):
+        if not folder.exists():
+            output = finish(start(arguments(recipe, corpus, folder), ACCELERATE))
+            assert "12 epochs of 6 steps of 8 pairs, from step 0" in output
     return folder
 
 

@@ -2,6 +2,7 @@
 """Reports of a run beside its trackers: the log that is always on, its intervals, and files that cannot be read."""
 
 import json
+import math
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,8 @@ from accelerate import Accelerator
 from accelerate.tracking import GeneralTracker, on_main_process
 from accelerate.utils import gather_object
 from transformers.utils import logging
+
+from muscall.training.objectives import Objective
 
 
 logger = logging.get_logger("train")
@@ -22,6 +25,43 @@ class LogInterval:
 
     losses: list[torch.Tensor] = field(default_factory=list)
     since: float = field(default_factory=time.time)
+
+    def figures(
+        self,
+        step: int,
+        batch_size: int,
+        objective: Objective,
+        optimizer: torch.optim.Optimizer,
+        parts: dict[str, torch.Tensor],
+        grad_norm: torch.Tensor,
+    ) -> dict[str, float]:
+        """
+        Return the figures of the interval by their names in the logs.
+
+        Args:
+            step (`int`): The newest step.
+            batch_size (`int`): Pairs that a step learns from, in all processes together.
+            objective ([`Objective`]): States the temperature and the norms of the embeddings.
+            optimizer (`torch.optim.Optimizer`): States the learning rate of each part.
+            parts (`dict[str, torch.Tensor]`): The parts of the newest loss, by name.
+            grad_norm (`torch.Tensor`): The norm of the newest gradient before it was clipped.
+
+        Raises:
+            `ValueError`: if the mean loss is not finite.
+        """
+        mean_loss = torch.stack(self.losses).mean().item()
+        if not math.isfinite(mean_loss):
+            raise ValueError(f"The loss is {mean_loss} at step {step}: lower --learning_rate.")
+        rates = {group["name"].split("/")[0]: group["lr"] for group in optimizer.param_groups}
+        return {
+            "loss": mean_loss,
+            **{name: value.item() for name, value in parts.items()},
+            **{f"learning_rate/{part}": rate for part, rate in rates.items()},
+            "logit_scale": objective.model.logit_scale.exp().item(),
+            "grad_norm": float(grad_norm),
+            **{f"{name}_norm": value.item() for name, value in objective.embedding_norms.items()},
+            "pairs_per_second": len(self.losses) * batch_size / (time.time() - self.since),
+        }
 
 
 class JSONLTracker(GeneralTracker):
