@@ -2,6 +2,7 @@
 """Audio-caption corpora as splits of tracks; one function for each layout that a dataset may have on disk."""
 
 import json
+import os
 import re
 import tarfile
 from collections.abc import Iterator
@@ -9,21 +10,38 @@ from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
-from datasets import Dataset, Features, IterableDataset, concatenate_datasets, interleave_datasets, load_dataset
+from datasets import (
+    Dataset,
+    Features,
+    IterableDataset,
+    concatenate_datasets,
+    interleave_datasets,
+    load_dataset,
+    load_dataset_builder,
+    load_from_disk,
+)
+from datasets.exceptions import DatasetGenerationError
+from datasets.packaged_modules.audiofolder.audiofolder import AudioFolder
+from huggingface_hub import snapshot_download
+from transformers.utils import logging
 
+from muscall.data.copies import hold_out, separate_splits
+from muscall.data.folders import list_files
+from muscall.data.metadata import METADATA_FILES, read_metadata
+from muscall.data.split_names import SPLITS, find_split, standard_name, standard_names
+from muscall.data.tables import BUILDERS, check_table, describe_failure, load_table
 from muscall.data.tracks import flatten, merge_tracks, read_captions, stream_tracks
 
+
+logger = logging.get_logger(__name__)
 
 Rows = Dataset | IterableDataset
 Splits = dict[
     str, tuple[Rows, Path | None]
 ]  # of each split its rows, and the folder that their audio paths start from
 
-BUILDERS = {".json": "json", ".jsonl": "json", ".csv": "csv", ".parquet": "parquet"}  # of `datasets`
-METADATA_FILES = ("metadata.jsonl", "metadata.csv")
-SPLITS = ("train", "validation", "test")
-VALIDATION_NAMES = ("valid", "val", "dev")  # other names of the validation split
-AUDIO_FILES = {".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".aif"}
+# What soundfile reads, by suffix in small letters.
+AUDIO_FILES = {".wav", ".w64", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".aifc", ".au", ".caf"}
 DATA_FILES = {".json", ".jsonl", ".csv", ".tsv", ".parquet", ".tar"}  # which say more than folders do
 
 
@@ -64,21 +82,30 @@ def load_corpus(
         `ValueError`: if a column is missing (the message lists those there are), or a row has no caption or no audio.
     """
     raw_splits, folders = load_splits(dataset, name, streaming)
+    if "train" not in raw_splits:
+        raise ValueError(f"{dataset} has no train split; its splits: {', '.join(raw_splits)}")
+    _report_unused(raw_splits, dataset)
     splits = {}
-    for split, rows in raw_splits.items():
+    for split in (split for split in SPLITS if split in raw_splits):
         columns = folders.get(split), audio_column, caption_column, npy_sampling_rate, f"{dataset} [{split}]"
         if streaming and split == "train":
-            splits[split] = stream_tracks(rows, *columns)
+            splits[split] = stream_tracks(raw_splits[split], *columns)
         else:
-            splits[split] = _read_tracks(rows, *columns)
-    if "train" not in splits:
-        raise ValueError(f"{dataset} has no train split; its splits: {', '.join(splits)}")
+            splits[split] = _read_tracks(raw_splits[split], *columns)
+    if streaming and (missing := {"validation", "test"} - splits.keys()):
+        raise ValueError(f"{dataset}: a streamed corpus must bring its own {' and '.join(sorted(missing))} split")
+    (splits,) = separate_splits([splits], dataset)
     if streaming:
-        if missing := {"validation", "test"} - splits.keys():
-            raise ValueError(f"{dataset}: a streamed corpus must bring its own {' and '.join(sorted(missing))} split")
+        logger.warning(f"{dataset}: a stream is not searched for recordings that are also in the other splits")
     else:
-        _hold_out(splits, dataset, holdout_fraction, seed)
+        hold_out(splits, dataset, holdout_fraction, seed)
     return {split: splits[split] for split in SPLITS}
+
+
+def _report_unused(splits: dict[str, Rows], dataset: str) -> None:
+    counts = {split: f" ({len(rows)} rows)" * isinstance(rows, Dataset) for split, rows in splits.items()}
+    if unused := [f"{split}{count}" for split, count in counts.items() if split not in SPLITS]:
+        logger.warning(f"{dataset}: only train, validation and test splits are used; left out: {', '.join(unused)}")
 
 
 def _read_tracks(
@@ -98,24 +125,11 @@ def _iterate(rows: IterableDataset) -> Iterator[dict]:
     yield from rows.decode(False) if rows.features else rows
 
 
-def _hold_out(splits: dict[str, Dataset], dataset: str, holdout_fraction: float, seed: int) -> None:
-    """Take a validation and a test split from the train split where the corpus has none."""
-    total = len(splits["train"])
-    num_tracks = max(1, round(holdout_fraction * total))
-    for split in ("validation", "test"):
-        if split in splits:
-            continue
-        if num_tracks >= len(splits["train"]):
-            raise ValueError(f"{dataset} has {total} tracks: too few to hold out {num_tracks} as the {split} split")
-        parts = splits["train"].train_test_split(num_tracks, seed=seed)
-        splits["train"], splits[split] = parts["train"], parts["test"]
-
-
 def mix_corpora(corpora: list[dict[str, Rows]], weights: list[float] | None, seed: int) -> dict[str, Rows]:
     """
     Make one corpus of several, each as [`load_corpus`] returns it. With `weights` a track of corpus `i` is drawn with
     probability `weights[i] / sum(weights)`, until each corpus was read through at least once: small ones repeat.
-    Without, each track comes once. Validation and test splits are put together as they are.
+    Without, each track comes once. Validation and test splits are put together, after [`separate_splits`].
     """
     if weights is not None and (len(weights) != len(corpora) or min(weights) <= 0):
         raise ValueError(
@@ -123,6 +137,7 @@ def mix_corpora(corpora: list[dict[str, Rows]], weights: list[float] | None, see
         )
     if len(corpora) == 1:
         return corpora[0]
+    corpora = separate_splits(corpora, "the mixture")
     mixed = {split: concatenate_datasets([corpus[split] for corpus in corpora]) for split in corpora[0]}
     if weights is not None:
         mixed["train"] = interleave_datasets(
@@ -139,21 +154,15 @@ def load_splits(
 ) -> tuple[dict[str, Rows], dict[str, Path]]:
     """
     Return the raw splits of a corpus, and the folder that the audio paths of each are relative to; arguments as in
-    [`load_corpus`]. A split called `valid`, `val` or `dev` is named `validation`.
+    [`load_corpus`]. The names are those of [`standard_names`].
     """
     layouts = (layout(dataset, streaming) for layout in LAYOUTS)
     splits = next((splits for splits in layouts if splits is not None), None)
     if splits is None:
         splits = _load_with_datasets(dataset, name, streaming)
-    names = {split: _standard_name(split) for split in splits}
-    if len(set(names.values())) < len(names):
-        raise ValueError(f"{dataset} has more than one validation split: {', '.join(names)}")
+    names = standard_names(splits, dataset)
     rows = {names[split]: rows for split, (rows, _) in splits.items()}
     return rows, {names[split]: folder for split, (_, folder) in splits.items() if folder is not None}
-
-
-def _standard_name(split: str) -> str:
-    return "validation" if split in VALIDATION_NAMES else split
 
 
 # Layouts. Each function takes what a person calls the dataset and returns its splits, or `None` if it is of another.
@@ -164,31 +173,30 @@ def single_file(dataset: str, streaming: bool) -> Splits | None:
     path = Path(dataset)
     if not path.is_file():
         return None
-    if path.suffix not in BUILDERS:
+    if path.suffix.lower() not in BUILDERS:
         raise ValueError(f"{dataset}: expected a {', '.join(BUILDERS)} file, or a folder")
-    splits = load_dataset(BUILDERS[path.suffix], data_files=str(path), streaming=streaming)
-    return {split: (rows, path.parent) for split, rows in splits.items()}
+    return {"train": (load_table(path, streaming), path.parent)}
 
 
-def metadata_folders(dataset: str, streaming: bool) -> Splits | None:
-    """Read `metadata.jsonl` or `metadata.csv` beside the audio files, in one folder or in one folder a split."""
+def saved_folder(dataset: str, streaming: bool) -> Splits | None:
+    """Read what `save_to_disk` of `datasets` wrote: one split, or several. Audio paths are as they were saved."""
+    path = Path(dataset)
+    if not (path / "dataset_dict.json").is_file() and not (path / "state.json").is_file():
+        return None
+    saved = load_from_disk(dataset)
+    splits = {"train": saved} if isinstance(saved, Dataset) else saved
+    return {split: (rows.to_iterable_dataset() if streaming else rows, None) for split, rows in splits.items()}
+
+
+def metadata_folder(dataset: str, streaming: bool) -> Splits | None:
+    """Read `metadata.jsonl`, `.csv` or `.parquet` beside the audio files, above them, or in folders of splits."""
     path = Path(dataset)
     if not path.is_dir():
         return None
-    files = {}
-    for folder in [path, *sorted(child for child in path.iterdir() if child.is_dir())]:
-        split = "train" if folder == path else folder.name
-        for file in (folder / metadata for metadata in METADATA_FILES):
-            if not file.exists():
-                continue
-            if split in files:
-                raise ValueError(f"{dataset}: both {files[split]} and {file} are the split {split}")
-            files[split] = file
-    splits = {}
-    for split, file in files.items():
-        rows = load_dataset(BUILDERS[file.suffix], data_files=str(file), split="train", streaming=streaming)
-        splits[split] = (rows, file.parent)
-    return splits or None
+    files = list_files(path).files
+    audio = [file for file in files if file.suffix.lower() in AUDIO_FILES]
+    tables = [file for file in files if file.name.lower() in METADATA_FILES]
+    return read_metadata(path, tables, audio, streaming) if tables else None
 
 
 def papers_folder(dataset: str, streaming: bool) -> Splits | None:
@@ -209,8 +217,11 @@ def tar_folder(dataset: str, streaming: bool) -> Splits | None:
     feature, which needs torchcodec even to pass it on.
     """
     path, files = Path(dataset), {}
-    for file in sorted(path.rglob("*.tar")):
-        split = re.split(r"[-_.\d]", file.relative_to(path).parts[0])[0]
+    tars = sorted(path.rglob("*.tar"))
+    places = [file.relative_to(path).parts for file in tars]
+    named = any(map(find_split, places))
+    for file, place in zip(tars, places, strict=True):
+        split = find_split(place) or (re.split(r"[-_.\d]", place[0])[0] if named else "train")
         files.setdefault(split, []).append(str(file))
     if not files:
         return None
@@ -235,37 +246,80 @@ def _read_first_sample(tar_file: str) -> dict:
     return sample
 
 
-LAYOUTS = (single_file, metadata_folders, papers_folder, tar_folder)  # the first that returns splits reads them
+# The first that returns splits reads them.
+LAYOUTS = (single_file, saved_folder, metadata_folder, papers_folder, tar_folder)
 
 
 def _load_with_datasets(dataset: str, name: str | None, streaming: bool) -> Splits:
     """Read whatever `datasets.load_dataset` takes: a Hub id, or a folder of parquet, JSON or CSV files."""
     path = Path(dataset)
-    if path.is_dir() and not any(file.suffix in BUILDERS for file in path.rglob("*")):
+    tables = [file for file in list_files(path).files if file.suffix.lower() in BUILDERS] if path.is_dir() else []
+    if path.is_dir() and not tables:
         raise ValueError(f"{dataset} has no {', '.join(METADATA_FILES)}, {', '.join(BUILDERS)} or .tar file")
-    splits = load_dataset(dataset, name, streaming=streaming)
+    builder = load_dataset_builder(dataset, name)
+    if isinstance(builder, AudioFolder):  # which `datasets` reads only where torchcodec is installed
+        if path.is_dir():
+            raise ValueError(
+                f"{dataset} has audio files and no {', '.join(METADATA_FILES)}: give such a name to the table of "
+                f"their captions, or give the table itself as the dataset, {tables[0]} for instance"
+            )
+        folder = snapshot_download(dataset, repo_type="dataset")
+        if (splits := metadata_folder(folder, streaming)) is None:
+            raise ValueError(f"{dataset} has no {', '.join(METADATA_FILES)}, so that its audio has no captions")
+        return splits
+    if path.is_dir():
+        used = {str(split): [Path(file) for file in files] for split, files in builder.config.data_files.items()}
+        _check_tables(dataset, tables, used)
+    try:
+        splits = load_dataset(dataset, name, streaming=streaming)
+    except DatasetGenerationError as error:
+        raise ValueError(describe_failure(tables or [path], error)) from error
     return {split: (rows, path if path.is_dir() else None) for split, rows in splits.items()}
+
+
+def _check_tables(dataset: str, tables: list[Path], used: dict[str, list[Path]]) -> None:
+    """
+    Check the tables of a folder, given those that `datasets` takes for each split, and report the others.
+
+    Raises:
+        `ValueError`: if a file cannot be read, or if `datasets` takes files of another split for training because it
+            knows the names of splits in small letters only.
+    """
+    for table in (table for files in used.values() for table in files):
+        check_table(table)
+        split = find_split(Path(os.path.relpath(table, Path(dataset).resolve())).parts)
+        if set(used) == {"train"} and split not in (None, "train"):
+            raise ValueError(f"{table} would be read as training data: write the name of the split in small letters")
+    names = {table.resolve() for files in used.values() for table in files}
+    if unused := [table for table in tables if table.resolve() not in names]:
+        logger.warning(f"{dataset}: {len(unused)} of its tables are not used: {', '.join(map(str, unused))}")
 
 
 def label_folders(dataset: str) -> dict[str, Dataset] | None:
     """
     Read a folder that holds nothing but audio, in one folder for each label, on its own or in one folder a split. It
-    has labels and no captions, so that [`load_splits`] does not look for it.
+    has labels and no captions, so that [`load_splits`] does not look for it. What is left out is reported.
 
     Returns:
         `dict[str, Dataset]`: of each split the columns `audio` (paths) and `label`, or `None` for another layout.
     """
     folder = Path(dataset)
-    paths = [path for path in sorted(folder.rglob("*")) if path.is_file() and not path.name.startswith(".")]
-    files = [path for path in paths if path.suffix.lower() in AUDIO_FILES]
+    listing = list_files(folder)
+    files = [path for path in listing.files if path.suffix.lower() in AUDIO_FILES]
     places = [path.relative_to(folder).parts for path in files]
     depths = {len(parts) for parts in places}
-    if any(path.suffix in DATA_FILES for path in paths) or depths not in ({2}, {3}):
+    if any(path.suffix.lower() in DATA_FILES for path in listing.files) or depths not in ({2}, {3}):
         return None
-    if depths == {3} and not {_standard_name(parts[0]) for parts in places} <= set(SPLITS):
+    if depths == {3} and not any(standard_name(parts[0]) in SPLITS for parts in places):
         return None
+    names = standard_names({parts[0] for parts in places}, dataset) if depths == {3} else {}
     rows = {}
     for path, parts in zip(files, places, strict=True):
-        split = _standard_name(parts[0]) if len(parts) == 3 else "test"
+        split = names[parts[0]] if names else "test"
         rows.setdefault(split, []).append({"audio": str(path), "label": parts[-2]})
+    for path in listing.files:
+        if path.suffix.lower() not in AUDIO_FILES:
+            listing.leave_out(f"{path.suffix.lower() or 'other'} files", path)
+    if listing.left_out:
+        logger.warning(f"{dataset}: left out are {listing.describe_left_out()}")
     return {split: Dataset.from_list(tracks) for split, tracks in rows.items()}

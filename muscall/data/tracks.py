@@ -4,17 +4,21 @@
 import hashlib
 import itertools
 import os
+import unicodedata
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 from datasets import Audio, Dataset, Features, IterableDataset, List, Value, concatenate_datasets
 
 from muscall.checkpoint import hash_file
+from muscall.data.texts import check_captions
 from processing_muscall import AudioReader
 
 
@@ -72,7 +76,7 @@ class RowReader:
             raise ValueError(f"{self.where}{place}: `{self.audio_column}` has neither a path nor bytes{end}")
         sampling_rate = None
         if size is None:
-            path = str(self.folder / path) if self.folder else path
+            path = find_file(self.folder, path)
             if path.endswith(".npy"):
                 sampling_rate = self.npy_sampling_rate
                 if sampling_rate is None:
@@ -80,6 +84,20 @@ class RowReader:
                         f"{self.where}: {path} does not state its sampling rate: name it with --npy_sampling_rate"
                     )
         return {"path": path, "licence": licence and str(licence), "sampling_rate": sampling_rate}
+
+
+def find_file(folder: Path | None, path: str) -> str:
+    """
+    Return the path of a file that is named relative to a folder. A name in another Unicode form than the file's, or
+    with the backslashes of Windows, is found too.
+    """
+    place = str(folder / path) if folder else path
+    if path.isascii() and "\\" not in path:
+        return place
+    names = [path, path.replace("\\", "/")]
+    names += [unicodedata.normalize(form, name) for name in names for form in ("NFC", "NFD")]
+    places = [str(folder / name) if folder else name for name in names]
+    return next((other for other in places if os.path.exists(other)), place)
 
 
 def stream_tracks(
@@ -125,21 +143,6 @@ def flatten(rows: Dataset) -> Dataset:
     return concatenate_datasets([rows.remove_columns("json"), fields], axis=1)
 
 
-def check_captions(captions: Any, column: str, place: str) -> list[str]:
-    """
-    Return the captions of a row as a list.
-
-    Raises:
-        `ValueError`: if there is none, or one is empty or no string; the message begins with `place`.
-    """
-    captions = [captions] if isinstance(captions, str) else list(captions or [])
-    if not captions or not all(isinstance(caption, str) and caption.strip() for caption in captions):
-        raise ValueError(
-            f"{place}: `{column}` must be a caption or a list of captions, none of them empty, got {captions!r:.80}"
-        )
-    return captions
-
-
 def read_captions(rows: Dataset, column: str | None, where: str) -> list[list[str]]:
     """Return the captions of each row; `column` as in [`load_corpus`]."""
     column = choose_column(rows.column_names, column, CAPTION_COLUMNS, "caption", where)
@@ -165,8 +168,9 @@ def merge_tracks(
     if len(rows) == 0:
         raise ValueError(f"{where} has no rows")
     licences = rows[reader.licence_column] if reader.licence_column else [None] * len(rows)
-    rows = _audio_rows(rows, reader.audio_column)
-    paths, sizes = list(rows["path"]), pc.binary_length(rows.data.column("bytes")).to_pylist()
+    rows = _audio_rows(rows, reader.audio_column, where)
+    contents = rows.select_columns("bytes").with_format("arrow")[:]["bytes"]  # on disk
+    paths, sizes = list(rows["path"]), pc.binary_length(contents).to_pylist()
     tracks = [reader.read(*row, number) for number, row in enumerate(zip(paths, sizes, licences, strict=True))]
     if folder:
         rows = rows.remove_columns("path")
@@ -174,26 +178,48 @@ def merge_tracks(
     for name, kind in (("sampling_rate", "int64"), ("licence", "string")):
         rows = rows.add_column(name, [track[name] for track in tracks], feature=Value(kind))
 
-    # The rows of a track have one path, and audio of one size: on the Hub a path may be a bare name that others share.
-    groups = {}
-    for number, (path, size) in enumerate(zip(paths, sizes, strict=True)):
-        groups.setdefault((path, size) if path else number, []).append(number)
+    groups = _group_rows(tracks, sizes, contents)
     for name, column in texts.items():
-        merged = {numbers[0]: list(itertools.chain(*(column[row] for row in numbers))) for numbers in groups.values()}
+        merged = {numbers[0]: list(itertools.chain(*(column[row] for row in numbers))) for numbers in groups}
         column = [merged.get(row, []) for row in range(len(rows))]
         rows = rows.add_column(name, column, feature=List(Value("string")))
-    return rows.select([numbers[0] for numbers in groups.values()])  # last: a column added after it copies the audio
+    return rows.select([numbers[0] for numbers in groups])  # last: a column added after it copies the audio
 
 
-def _audio_rows(rows: Dataset, column: str) -> Dataset:
+def _group_rows(tracks: list[dict], sizes: list[int | None], contents: pa.ChunkedArray) -> list[list[int]]:
+    """
+    Return the rows of each track. Rows of one file are of one track. Rows with bytes are if path and content are the
+    same: on the Hub a path may be a bare name, `audio.wav`, that others share.
+    """
+    groups = {}
+    for number, (track, size) in enumerate(zip(tracks, sizes, strict=True)):
+        path = track["path"]
+        if path and size is None:
+            path = os.path.realpath(path) if ".." in path else os.path.normpath(path)
+        groups.setdefault((path, size) if path else number, []).append(number)
+    divided = []
+    for numbers in groups.values():
+        if len(numbers) > 1 and sizes[numbers[0]] is not None:
+            copies = group_copies([memoryview(contents[number].as_buffer()) for number in numbers])
+            divided += [[numbers[position] for position in positions] for positions in copies]
+        else:
+            divided.append(numbers)
+    return sorted(divided)
+
+
+def _audio_rows(rows: Dataset, column: str, where: str) -> Dataset:
     """Return the columns `path` and `bytes` of rows, without reading the bytes."""
     if "__url__" in rows.column_names:  # of a tar, whose keys need not be unique among all tars
         paths = [f"{url}/{key}" for url, key in zip(rows["__url__"], rows["__key__"], strict=True)]
         rows = rows.select_columns([column]).rename_column(column, "bytes")
         return rows.add_column("path", paths, feature=Value("string"))
-    if rows.features[column] in (Value("string"), Value("large_string")):
+    feature = rows.features[column]
+    if feature in (Value("string"), Value("large_string"), Value("null")):
         paths = list(rows[column])
         return Dataset.from_dict({"path": paths, "bytes": [None] * len(paths)}, features=FEATURES)
+    fields = isinstance(feature, dict) and {"path", "bytes"} <= feature.keys()
+    if not fields and feature not in (Value("binary"), Value("large_binary")) and not isinstance(feature, Audio):
+        raise ValueError(f"{where}: `{column}` must hold paths, audio or bytes, got {feature}")
     # This repository decodes audio itself, window by window.
     rows = rows.select_columns([column]).cast_column(column, Audio(decode=False)).flatten()
     return rows.rename_columns({f"{column}.path": "path", f"{column}.bytes": "bytes"})
@@ -226,16 +252,16 @@ def audio_source(track: dict) -> str | bytes | dict:
     return {"array": array, "sampling_rate": track["sampling_rate"]}
 
 
-def track_id(source: str | bytes) -> int:
+def track_id(source: str | bytes | memoryview) -> int:
     """
     Return a number that equal audio files share, wherever they lie: a hash of their size and of four pieces. Files
     that differ only between these pieces share it too; the loss then leaves out one negative, which does no harm.
     """
-    size = len(source) if isinstance(source, bytes) else os.path.getsize(source)
+    size = content_size(source)
     pieces = [(size - TRACK_ID_PIECE) * part // 3 for part in range(4)] if size > 4 * TRACK_ID_PIECE else [0]
     length = TRACK_ID_PIECE if len(pieces) == 4 else size
     digest = hashlib.sha256(size.to_bytes(8, "little"))
-    if isinstance(source, bytes):
+    if not isinstance(source, str):
         for start in pieces:
             digest.update(source[start : start + length])
     else:
@@ -281,8 +307,42 @@ def list_captions(tracks: Dataset) -> tuple[list[str], torch.Tensor]:
     return captions, torch.tensor([index for index, row in enumerate(rows) for _ in row])
 
 
+def content_size(source: str | bytes | memoryview) -> int:
+    """Return the number of bytes of a file, or of the bytes themselves."""
+    return os.path.getsize(source) if isinstance(source, str) else len(source)
+
+
+def hash_content(source: str | bytes | memoryview) -> str:
+    """Return the SHA-256 of all the bytes of a file, or of the bytes themselves."""
+    return hash_file(source) if isinstance(source, str) else hashlib.sha256(source).hexdigest()
+
+
 def hash_track(track: dict) -> str:
     """Return the SHA-256 of all the bytes of a track and, of a file, its rate: it tells one content from another."""
     if track["bytes"] is not None:
-        return hashlib.sha256(track["bytes"]).hexdigest()
-    return f"{hash_file(track['path'])} {track['sampling_rate']}"
+        return hash_content(track["bytes"])
+    return f"{hash_content(track['path'])} {track['sampling_rate']}"
+
+
+def group_copies(sources: Sequence[str | memoryview]) -> list[list[int]]:
+    """
+    Return the positions of the sources, files or bytes, one list for each content, ordered by its first. Only what is
+    of one size is looked into, and only what has one [`track_id`] is read whole.
+    """
+    groups = [list(range(len(sources)))]
+    for measure in (content_size, track_id, hash_content):
+        groups = [part for group in groups for part in _divide(group, sources, measure)]
+    return sorted(groups)
+
+
+def _divide(group: list[int], sources: Sequence[str | memoryview], measure: Callable[[str | memoryview], Any]) -> list:
+    if len(group) == 1:
+        return [group]
+    parts = {}
+    for position in group:
+        try:
+            key = measure(sources[position])
+        except (OSError, ValueError):  # what cannot be read is no copy; whoever reads the audio reports it
+            key = "unreadable", position
+        parts.setdefault(key, []).append(position)
+    return list(parts.values())
