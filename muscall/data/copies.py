@@ -60,9 +60,11 @@ def separate_splits(corpora: list[Corpus], name: str) -> list[Corpus]:
         for other in PRIORITY[split]:
             pairs = [pair for pair in kept.items() if pair[0][:2] == (number, split) and pair[1][1] == other]
             _report_copies(corpora, pairs, f"{name}: {len(pairs)} of the {len(tracks)} {split} tracks")
-        if not rows:
-            raise ValueError(f"{name}: every {split} track is in another split too, under the same or another name")
         separated[number][split] = tracks.select(rows)
+    for split in PRIORITY:
+        sizes = [len(corpus[split]) for corpus in separated if isinstance(corpus.get(split), Dataset)]
+        if sizes and (sum(sizes) == 0 or split == "train" and 0 in sizes):
+            raise ValueError(f"{name}: every {split} track is in another split too, under the same or another name")
     return separated
 
 

@@ -79,7 +79,7 @@ def _list_place(place: Path, listing: Listing, seen: set[tuple[int, int]]) -> li
             else:
                 own.append(name)
         folders[:] = own
-        for name in names:
+        for name in sorted(names):
             file = Path(parent, name)
             if name.startswith(MACOS_PREFIX):
                 listing.leave_out("files of attributes that macOS writes", file)

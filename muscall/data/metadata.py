@@ -10,8 +10,9 @@ import os
 import unicodedata
 from collections import Counter, defaultdict
 from pathlib import Path, PurePosixPath
+from typing import Any
 
-from datasets import Dataset, IterableDataset, Value, concatenate_datasets
+from datasets import Dataset, Features, IterableDataset, Value, concatenate_datasets
 from transformers.utils import logging
 
 from muscall.data.split_names import find_split, name_places
@@ -74,7 +75,7 @@ def _divide_tables(folder: Path, tables: list[Path]) -> dict[str, list[tuple[Pat
         else:
             loaded[table] = table_rows
             column = _path_column(loaded[table])
-            paths = loaded[table][column] if column else [None] * len(loaded[table])
+            paths = loaded[table][column][:] if column else [None] * len(loaded[table])
             places += [(table, row, (*parts, *_folders(path))) for row, path in enumerate(paths)]
     rows = defaultdict(lambda: defaultdict(list))
     for (table, row, _), split in zip(places, name_places([parts for _, _, parts in places]), strict=True):
@@ -103,13 +104,19 @@ def _join(folder: Path, split: str, tables: list[tuple[Path, Dataset | None]]) -
         if (column := _path_column(rows)) is None:
             raise ValueError(f"{table} is one of {len(tables)} tables of the split {split}, and has no file names")
         place = table.parent.relative_to(folder)
-        paths = [path and str(place / path) for path in rows[column]]
-        parts.append(rows.remove_columns(column).add_column(column, paths, feature=Value("string")))
+        paths = [path and str(place / path) for path in rows[column][:]]
+        rows = rows.remove_columns(column).add_column(column, paths, feature=Value("string"))
+        parts.append(rows.cast(Features({name: _small(feature) for name, feature in rows.features.items()})))
     try:
         return concatenate_datasets(parts)
     except ValueError as error:
         names = ", ".join(str(table) for table, _ in tables)
         raise ValueError(f"the columns of {names} differ in what they hold: {error}") from error
+
+
+def _small(feature: Any) -> Any:
+    """Return the type of texts in JSON for that of texts in CSV."""
+    return Value("string") if feature == Value("large_string") else feature
 
 
 def _path_column(rows: Dataset) -> str | None:
@@ -129,7 +136,7 @@ def _report_unlisted(folder: Path, audio: list[Path], splits: dict[str, tuple[Da
     for rows, place in splits.values():
         if (column := _path_column(rows)) is None:
             return
-        listed |= {_spelling(place / path.replace("\\", "/")) for path in rows[column] if path}
+        listed |= {_spelling(place / path.replace("\\", "/")) for path in rows[column][:] if path}
     if unlisted := [file for file in audio if _spelling(file) not in listed]:
         logger.warning(
             f"{folder}: {len(unlisted)} of its {len(audio)} audio files have no row in its tables and are not used, "

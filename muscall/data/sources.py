@@ -29,7 +29,7 @@ from muscall.data.copies import hold_out, separate_splits
 from muscall.data.folders import list_files
 from muscall.data.metadata import METADATA_FILES, read_metadata
 from muscall.data.split_names import SPLITS, find_split, standard_name, standard_names
-from muscall.data.tables import BUILDERS, check_table, describe_failure, load_table
+from muscall.data.tables import BUILDERS, check_table, describe_failure, escape_pattern, load_table
 from muscall.data.tracks import flatten, merge_tracks, read_captions, stream_tracks
 
 
@@ -103,8 +103,11 @@ def load_corpus(
 
 
 def _report_unused(splits: dict[str, Rows], dataset: str) -> None:
-    counts = {split: f" ({len(rows)} rows)" * isinstance(rows, Dataset) for split, rows in splits.items()}
-    if unused := [f"{split}{count}" for split, count in counts.items() if split not in SPLITS]:
+    unused = []
+    for split in (split for split in splits if split not in SPLITS):
+        rows = splits[split]
+        unused.append(f"{split} ({len(rows)} rows)" if isinstance(rows, Dataset) else split)
+    if unused:
         logger.warning(f"{dataset}: only train, validation and test splits are used; left out: {', '.join(unused)}")
 
 
@@ -184,6 +187,7 @@ def saved_folder(dataset: str, streaming: bool) -> Splits | None:
     if not (path / "dataset_dict.json").is_file() and not (path / "state.json").is_file():
         return None
     saved = load_from_disk(dataset)
+    saved = saved.with_format(None)  # what was saved may have a format, which hides columns
     splits = {"train": saved} if isinstance(saved, Dataset) else saved
     return {split: (rows.to_iterable_dataset() if streaming else rows, None) for split, rows in splits.items()}
 
@@ -202,11 +206,8 @@ def metadata_folder(dataset: str, streaming: bool) -> Splits | None:
 def papers_folder(dataset: str, streaming: bool) -> Splits | None:
     """Read `dataset_train.json` and its kin beside `audio/`, as the paper's code has it."""
     path = Path(dataset)
-    files = {file.stem.removeprefix("dataset_"): str(file) for file in path.glob("dataset_*.json")}
-    if not files:
-        return None
-    splits = load_dataset("json", data_files=files, streaming=streaming)
-    return {split: (rows, path / "audio") for split, rows in splits.items()}
+    files = {file.stem.removeprefix("dataset_"): file for file in path.glob("dataset_*.json")}
+    return {split: (load_table(file, streaming), path / "audio") for split, file in files.items()} or None
 
 
 def tar_folder(dataset: str, streaming: bool) -> Splits | None:
@@ -222,16 +223,17 @@ def tar_folder(dataset: str, streaming: bool) -> Splits | None:
     named = any(map(find_split, places))
     for file, place in zip(tars, places, strict=True):
         split = find_split(place) or (re.split(r"[-_.\d]", place[0])[0] if named else "train")
-        files.setdefault(split, []).append(str(file))
+        files.setdefault(split, []).append(file)
     if not files:
         return None
     sample = _read_first_sample(files.get("train", next(iter(files.values())))[0])
     features = Features.from_arrow_schema(pa.Table.from_pylist([sample]).schema)
+    files = {split: [escape_pattern(file) for file in shards] for split, shards in files.items()}
     splits = load_dataset("webdataset", data_files=files, features=features, streaming=streaming)
     return {split: (rows, None) for split, rows in splits.items()}
 
 
-def _read_first_sample(tar_file: str) -> dict:
+def _read_first_sample(tar_file: Path) -> dict:
     sample, first_key = {"__key__": "", "__url__": ""}, None
     with tarfile.open(tar_file) as tar:
         for member in tar:
@@ -256,6 +258,8 @@ def _load_with_datasets(dataset: str, name: str | None, streaming: bool) -> Spli
     tables = [file for file in list_files(path).files if file.suffix.lower() in BUILDERS] if path.is_dir() else []
     if path.is_dir() and not tables:
         raise ValueError(f"{dataset} has no {', '.join(METADATA_FILES)}, {', '.join(BUILDERS)} or .tar file")
+    if path.is_dir() and escape_pattern(path.resolve()) != str(path.resolve()):
+        raise ValueError(f"`datasets` takes the signs []*? in {path.resolve()} for a pattern: rename the folder")
     builder = load_dataset_builder(dataset, name)
     if isinstance(builder, AudioFolder):  # which `datasets` reads only where torchcodec is installed
         if path.is_dir():
@@ -272,7 +276,7 @@ def _load_with_datasets(dataset: str, name: str | None, streaming: bool) -> Spli
         _check_tables(dataset, tables, used)
     try:
         splits = load_dataset(dataset, name, streaming=streaming)
-    except DatasetGenerationError as error:
+    except (DatasetGenerationError, pa.ArrowInvalid) as error:
         raise ValueError(describe_failure(tables or [path], error)) from error
     return {split: (rows, path if path.is_dir() else None) for split, rows in splits.items()}
 
@@ -312,7 +316,7 @@ def label_folders(dataset: str) -> dict[str, Dataset] | None:
         return None
     if depths == {3} and not any(standard_name(parts[0]) in SPLITS for parts in places):
         return None
-    names = standard_names({parts[0] for parts in places}, dataset) if depths == {3} else {}
+    names = standard_names(sorted({parts[0] for parts in places}), dataset) if depths == {3} else {}
     rows = {}
     for path, parts in zip(files, places, strict=True):
         split = names[parts[0]] if names else "test"

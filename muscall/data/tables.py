@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 
 from datasets import Dataset, IterableDataset, load_dataset
-from datasets.exceptions import DatasetGenerationError
+from datasets.exceptions import DatasetGenerationCastError, DatasetGenerationError
 
 
 BUILDERS = {".json": "json", ".jsonl": "json", ".csv": "csv", ".parquet": "parquet"}  # of `datasets`
@@ -25,21 +25,26 @@ def load_table(file: Path, streaming: bool) -> Dataset | IterableDataset:
     check_table(file)
     builder = BUILDERS[file.suffix.lower()]
     try:
-        # `datasets` takes a path for a pattern, in which brackets have a meaning.
-        return load_dataset(builder, data_files=glob.escape(str(file)), split="train", streaming=streaming)
-    except DatasetGenerationError as error:
+        return load_dataset(builder, data_files=escape_pattern(file), split="train", streaming=streaming)
+    except (DatasetGenerationError, ValueError) as error:
         raise ValueError(describe_failure([file], error)) from error
+
+
+def escape_pattern(file: Path) -> str:
+    """Return the path of a file for `datasets`, which would take brackets in it for a pattern."""
+    return glob.escape(str(file))
 
 
 def check_table(file: Path) -> None:
     """
-    Check that a file of text is UTF-8, and that a CSV file has the columns that its first line names.
+    Check that a file of text is UTF-8 and has rows, and that a CSV file has the columns that its first line names.
 
     Raises:
         `ValueError`: if not; the message names the file and the line.
     """
     if file.suffix.lower() not in (".json", ".jsonl", ".csv"):
         return
+    filled = 0
     with file.open("rb") as lines:
         for number, line in enumerate(lines, 1):
             if number == 1 and line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in line:
@@ -51,6 +56,9 @@ def check_table(file: Path) -> None:
                     f"{file}, line {number}: expected text in UTF-8, got the byte 0x{line[error.start]:02x}, which "
                     "another encoding has, Latin-1 for instance. Save it as UTF-8."
                 ) from error
+            filled += bool(line.strip())
+    if filled <= (file.suffix.lower() == ".csv"):
+        raise ValueError(f"{file} has no rows")
     if file.suffix.lower() == ".csv":
         _check_columns(file)
 
@@ -74,14 +82,15 @@ def _check_columns(file: Path) -> None:
             return  # a cell of more than 128 KiB, which `datasets` can read
 
 
-def describe_failure(files: list[Path], error: DatasetGenerationError) -> str:
+def describe_failure(files: list[Path], error: Exception) -> str:
     """Return why `datasets` cannot read one of some files: the broken line of JSON where there is one."""
     for file in (file for file in files if file.suffix.lower() == ".jsonl"):
         with file.open(encoding="utf-8-sig") as lines:
             for number, line in enumerate(lines, 1):
                 if line.strip() and not _is_json_object(line):
                     return f"{file}, line {number}: expected a JSON object, got {line.strip()!r:.80}"
-    return f"{', '.join(map(str, files))}: cannot be read: {error.__cause__ or error}"
+    reason = error if isinstance(error, DatasetGenerationCastError) else error.__cause__ or error
+    return f"{', '.join(map(str, files))}: cannot be read: {reason}"
 
 
 def _is_json_object(line: str) -> bool:

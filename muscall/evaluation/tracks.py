@@ -7,6 +7,7 @@ from typing import Any
 from datasets import ClassLabel, Dataset, List, Value
 
 from muscall.data.sources import label_folders, load_splits
+from muscall.data.texts import parse_list
 from muscall.data.tracks import choose_column, flatten, merge_tracks, read_captions
 from muscall.evaluation.presets import PRESETS
 
@@ -108,23 +109,27 @@ class Tracks:
 
     def _read_labels(self, rows: Dataset, where: str) -> list[list[str]]:
         column = choose_column(rows.column_names, self.text_column, LABEL_COLUMNS, "label", where)
-        feature, values = rows.features[column], rows[column]
-        is_list = isinstance(feature, List)
+        feature, values = rows.features[column], list(rows[column])
+        wanted = [f"{where}, row {number}: `{column}` must name what the track is" for number in range(len(values))]
+        if self.label_separator is None:
+            cells = zip(values, wanted, strict=True)
+            values = [parse_list(value, words) if isinstance(value, str) else value for value, words in cells]
+        is_list = isinstance(feature, List) or any(isinstance(value, list) for value in values)
         if self.multi_label is None:
             self.multi_label = is_list or self.label_separator is not None
-        inner = feature.feature if is_list else feature
+        inner = feature.feature if isinstance(feature, List) else feature
         if not isinstance(inner, ClassLabel) and inner not in (Value("string"), Value("large_string")):
             raise ValueError(f"{where}: `{column}` must hold names, or a list of names, got {feature}")
         labels = []
         for number, value in enumerate(values):
-            row = value if is_list else [value]
+            row = value if isinstance(value, list) else [value]
             if isinstance(inner, ClassLabel):
                 row = [inner.int2str(label) if label is not None and label >= 0 else None for label in row]
             if self.label_separator is not None:
                 row = [part.strip() for text in row for part in (text or "").split(self.label_separator)]
                 row = [label for label in row if label]
             if not all(isinstance(label, str) and label.strip() for label in row):
-                raise ValueError(f"{where}, row {number}: `{column}` must name what the track is, got {value!r}")
+                raise ValueError(f"{wanted[number]}, got {value!r}")
             labels.append(row)
         return labels
 

@@ -1,7 +1,6 @@
 # Copyright 2026 The MusCALL repository authors. Licensed under the Apache License, Version 2.0.
 """Corpora in every layout, and mixtures of them."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +21,7 @@ from corpora import (
     write_table,
     write_tars,
 )
-from datasets import Audio, Dataset, IterableDataset
+from datasets import Audio, Dataset, DatasetDict, Features, IterableDataset
 
 from muscall.data.sources import label_folders, load_corpus, mix_corpora
 from muscall.data.tracks import check_readable
@@ -115,6 +114,60 @@ def test_bad_corpora(tmp_path):
         load_corpus(str(tmp_path / "clips"))
 
 
+def as_saved(folder, numbers):
+    """Rows as a person saves them who has used `cast_column`; each file is called `audio.wav`."""
+    rows = [{**row, "audio": {**row["audio"], "path": "audio.wav"}} for row in make_bytes(folder, numbers)]
+    rows = Dataset.from_list(rows)
+    return rows.cast(Features({**rows.features, "audio": Audio()}))
+
+
+def test_folder_of_save_to_disk(tmp_path):
+    as_saved(tmp_path, range(12)).select([3, 1, 0, 2, *range(4, 10)]).save_to_disk(tmp_path / "saved")
+    check(load_corpus(str(tmp_path / "saved")))
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_folder_of_save_to_disk_with_splits(tmp_path, caplog, streaming):
+    numbers = {"train": range(8), "dev": [8], "eval": [9], "unlabelled": [10, 11]}
+    DatasetDict({split: as_saved(tmp_path, part) for split, part in numbers.items()}).save_to_disk(tmp_path / "saved")
+    corpus = load_corpus(str(tmp_path / "saved"), streaming=streaming)
+    assert (numbers_of(corpus["validation"]), numbers_of(corpus["test"])) == ([8], [9])
+    assert sorted(row["captions"][0] for row in corpus["train"]) == [f"tone number {number}" for number in range(8)]
+    assert "left out: unlabelled" in caplog.text
+
+
+def test_tables_that_datasets_does_not_take_are_named(tmp_path, caplog):
+    for split, numbers in (("train", range(8)), ("dev", [8]), ("test", [9]), ("extra", [10])):
+        write_table(tmp_path / f"{split}.csv", make_tracks(tmp_path, "audio", numbers))
+    check(load_corpus(str(tmp_path)))
+    assert f"1 of its tables are not used: {tmp_path / 'extra.csv'}" in caplog.text
+
+
+def test_a_table_of_another_name_beside_audio_is_named(tmp_path):
+    write_table(tmp_path / "captions.csv", make_tracks(tmp_path))
+    with pytest.raises(ValueError, match=r"no metadata.jsonl.* give the table itself as the dataset, .*captions.csv"):
+        load_corpus(str(tmp_path))
+
+
+def test_splits_in_capitals_are_not_trained_on(tmp_path):
+    for split, numbers in (("Train", range(8)), ("Test", [9])):
+        write_table(tmp_path / "tables" / f"{split}.csv", make_tracks(tmp_path, "audio", numbers))
+    with pytest.raises(ValueError, match=r"Test.csv would be read as training data"):
+        load_corpus(str(tmp_path / "tables"))
+
+
+def test_folders_whose_names_datasets_takes_for_patterns(tmp_path):
+    folder = tmp_path / "corpus [2020]"
+    for split, numbers in (("train", range(8)), ("dev", [8]), ("test", [9])):
+        write_table(folder / split / "metadata.jsonl", make_tracks(folder / split, numbers=numbers))
+    check(load_corpus(str(folder)))
+    write_tars(tmp_path / "tars [2020]")
+    check(load_corpus(str(tmp_path / "tars [2020]")))
+    write_table(tmp_path / "shards [2020]" / "train-00000-of-00001.parquet", make_bytes(tmp_path))
+    with pytest.raises(ValueError, match=r"for a pattern: rename the folder"):
+        load_corpus(str(tmp_path / "shards [2020]"))
+
+
 @pytest.mark.parametrize("captions", ["json", "txt"])
 def test_folder_of_tars(tmp_path, captions):
     write_tars(tmp_path, captions=captions)
@@ -177,24 +230,18 @@ def test_streams_that_cannot_be(tmp_path):
 
 
 def test_mixtures(tmp_path):
-    for name, numbers in (("large", range(8)), ("small", [8, 9])):
-        rows = make_tracks(tmp_path / name, numbers=numbers)
-        for split, part in (("train", rows), ("validation", rows[:1]), ("test", rows[-1:])):
-            write_table(tmp_path / name / f"{split}.jsonl", part)
     corpora = []
-    for name in ("large", "small"):
-        splits = {}
-        for split in ("train", "validation", "test"):
-            file = tmp_path / name / f"{split}.jsonl"
-            (tmp_path / name / split).mkdir()
-            rows = [json.loads(line) for line in file.read_text().splitlines()]
-            rows = [{**row, "file_name": f"../{row['file_name']}"} for row in rows]
-            splits[split] = write_table(tmp_path / name / split / "metadata.jsonl", rows)
+    for name, numbers in (("large", [*range(8), 10, 11]), ("small", [8, 9, 12, 13])):
+        rows = [
+            {**row, "file_name": f"../{row['file_name']}"} for row in make_tracks(tmp_path / name, numbers=numbers)
+        ]
+        for split, part in (("train", rows[:-2]), ("validation", rows[-2:-1]), ("test", rows[-1:])):
+            write_table(tmp_path / name / split / "metadata.jsonl", part)
         corpora.append(load_corpus(str(tmp_path / name)))
 
     whole = mix_corpora(corpora, None, seed=0)
     assert numbers_of(whole["train"]) == list(range(10))
-    assert (numbers_of(whole["validation"]), numbers_of(whole["test"])) == ([0, 8], [7, 9])
+    assert (numbers_of(whole["validation"]), numbers_of(whole["test"])) == ([10, 12], [11, 13])
     mixed = mix_corpora(corpora, [1, 3], seed=0)["train"]
     numbers = numbers_of(mixed)
     assert set(numbers) == set(range(10))  # each at least once
@@ -221,6 +268,29 @@ def test_folder_per_label_without_splits_is_the_test_split(tmp_path):
         write_ramp(tmp_path / label / f"{number}.wav", number)
     splits = label_folders(str(tmp_path))
     assert {split: rows["label"][:] for split, rows in splits.items()} == {"test": ["calm", "loud"]}
+
+
+def test_labels_that_begin_with_dots(tmp_path):
+    for number, label in enumerate(("...Trail of Dead", ".38 Special")):
+        write_ramp(tmp_path / label / f"...{number}.WAV", number)
+    assert label_folders(str(tmp_path))["test"]["label"][:] == ["...Trail of Dead", ".38 Special"]
+
+
+def test_label_folders_name_what_they_leave_out(tmp_path, caplog):
+    write_ramp(tmp_path / "calm" / "0.wav", 0)
+    write_ramp(tmp_path / "loud" / "1.wav", 1)
+    for name in ("calm/2.m4a", "calm/._0.wav", "loud/cover.jpg"):
+        (tmp_path / name).write_bytes(b"")
+    (tmp_path / "also_calm").symlink_to(tmp_path / "calm", target_is_directory=True)
+    assert label_folders(str(tmp_path))["test"]["label"][:] == ["calm", "loud"]
+    for words in ("1 .m4a files", "1 .jpg files", "1 files of attributes", "1 links to folders that are read already"):
+        assert words in caplog.text
+
+
+def test_label_folders_beside_those_of_splits_are_a_split(tmp_path):
+    for number, place in enumerate(("TRAIN/calm", "Eval/loud", "extra/calm")):
+        write_ramp(tmp_path / place / f"{number}.wav", number)
+    assert set(label_folders(str(tmp_path))) == {"train", "test", "extra"}
 
 
 @pytest.mark.parametrize("other", ["more.jsonl", "top.wav", "a/b/c/deep.wav"])

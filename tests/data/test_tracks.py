@@ -2,6 +2,7 @@
 """Rows that become tracks, and the ids and checks of these."""
 
 import tracemalloc
+import unicodedata
 
 import numpy as np
 import pyarrow as pa
@@ -36,6 +37,58 @@ def test_other_audio_under_the_same_name_is_another_track(tmp_path):
     write_ramp(tmp_path / "longer.wav", 4, seconds=2)
     rows.append({"audio": {"bytes": (tmp_path / "longer.wav").read_bytes(), "path": "0.wav"}, "caption": "tone 4"})
     check(load_corpus(str(write_table(tmp_path / "corpus.parquet", rows))), trains=3)
+
+
+def test_recordings_of_one_name_and_one_size_stay_apart(tmp_path):
+    rows = make_bytes(tmp_path, range(20))
+    rows = [{**row, "audio": {**row["audio"], "path": "audio.wav"}} for row in rows]
+    rows += [{**rows[4], "caption": "tone number 4"}]
+    corpus = load_corpus(str(write_table(tmp_path / "corpus.parquet", rows)))
+    captions = sorted(row for split in corpus.values() for row in split["captions"])
+    assert captions == sorted([f"tone number {n}"] * (2 if n == 4 else 1) for n in range(20))
+
+
+def test_a_difference_in_the_middle_of_long_recordings_keeps_them_apart(tmp_path):
+    long = bytes(500_000)
+    contents = [long[:n] + b"1" + long[n + 1 :] for n in range(200_000, 200_010)]
+    assert len({track_id(content) for content in contents}) == 1
+    rows = [{"audio": {"bytes": content, "path": "audio.wav"}, "caption": "tone"} for content in contents]
+    corpus = load_corpus(str(write_table(tmp_path / "corpus.parquet", rows)))
+    assert sum(map(len, corpus.values())) == 10
+
+
+def test_spellings_of_one_path_are_one_track(tmp_path):
+    rows = make_tracks(tmp_path, "file_name", range(6))
+    places = ("", "./", "clips/../", f"{tmp_path}/")
+    rows = [{**row, "file_name": place + row["file_name"]} for row in rows for place in places]
+    corpus = load_corpus(str(write_table(tmp_path / "corpus.jsonl", rows)))
+    captions = sorted(row for split in corpus.values() for row in split["captions"])
+    assert captions == [[f"tone number {number}"] * 4 for number in range(6)]
+
+
+def test_files_whose_names_differ_in_their_unicode_form_only_are_two_tracks(tmp_path):
+    rows = make_tracks(tmp_path, "file_name", range(6))
+    for row, form in zip(rows, ("NFC", "NFD"), strict=False):
+        name = unicodedata.normalize(form, "clips/café.wav")
+        (tmp_path / row["file_name"]).rename(tmp_path / name)
+        row["file_name"] = name
+    check(load_corpus(str(write_table(tmp_path / "corpus.jsonl", rows))), trains=4)
+
+
+def test_audio_columns_of_numbers_are_refused(tmp_path):
+    rows = [{"file_name": number, "caption": "tone"} for number in range(6)]
+    with pytest.raises(ValueError, match="`file_name` must hold paths, audio or bytes, got .*int64"):
+        load_corpus(str(write_table(tmp_path / "corpus.csv", rows)))
+
+
+@pytest.mark.parametrize("captions", [1980, [1980, 1981], {"a": "tone"}])
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
+def test_captions_of_numbers_are_refused(tmp_path, suffix, captions):
+    if suffix == ".csv" and isinstance(captions, dict):
+        pytest.skip("a cell of a CSV file holds texts and numbers only")
+    rows = [{**row, "caption": captions} for row in make_tracks(tmp_path, "file_name")]
+    with pytest.raises(ValueError, match=r"\[train\], row 0: `caption` must be a caption or a list of captions"):
+        load_corpus(str(write_table(tmp_path / f"corpus{suffix}", rows)))
 
 
 def test_bytes_stay_on_disk(tmp_path):

@@ -1,0 +1,111 @@
+# Copyright 2026 The MusCALL repository authors. Licensed under the Apache License, Version 2.0.
+"""Folders of audio with tables in them, above them or deeper, with no torchcodec installed."""
+
+import importlib.util
+import unicodedata
+
+import pytest
+from corpora import check, make_tracks, numbers_of, write_ramp, write_table
+
+from muscall.data.sources import load_corpus
+
+
+def write_split(folder, split, numbers, table="metadata.jsonl"):
+    return write_table(folder / split / table, make_tracks(folder / split, numbers=numbers))
+
+
+def rows_above(folder, splits, separator="/"):
+    """Rows of a table that lies above the folders of the splits."""
+    rows = []
+    for split, numbers in splits.items():
+        for row in make_tracks(folder / split, numbers=numbers):
+            rows.append({**row, "file_name": f"{split}/{row['file_name']}".replace("/", separator)})
+    return rows
+
+
+def sizes(corpus):
+    return [len(corpus[split]) for split in ("train", "validation", "test")]
+
+
+def test_torchcodec_is_not_needed():
+    assert importlib.util.find_spec("torchcodec") is None  # or these tests show less than they say
+
+
+@pytest.mark.parametrize("names", [("train", "validation", "test"), ("Training", "dev", "eval")])
+@pytest.mark.parametrize("table", ["metadata.jsonl", "metadata.csv", "metadata.parquet"])
+def test_one_table_above_the_folders_of_splits(tmp_path, table, names):
+    write_table(tmp_path / table, rows_above(tmp_path, dict(zip(names, (range(8), [8], [9]), strict=True))))
+    corpus = load_corpus(str(tmp_path))
+    check(corpus)
+    assert (numbers_of(corpus["validation"]), numbers_of(corpus["test"])) == ([8], [9])
+
+
+def test_one_table_above_streamed(tmp_path):
+    splits = {"train": range(8), "dev": [8], "test": [9]}
+    write_table(tmp_path / "metadata.jsonl", rows_above(tmp_path, splits))
+    corpus = load_corpus(str(tmp_path), streaming=True)
+    assert sorted(caption for row in corpus["train"] for caption in row["captions"])[0] == "tone number 0"
+    assert (numbers_of(corpus["validation"]), numbers_of(corpus["test"])) == ([8], [9])
+
+
+@pytest.mark.parametrize("table", ["metadata.jsonl", "metadata.csv", "metadata.parquet", "Metadata.CSV"])
+def test_tables_as_audio_repositories_of_the_hub_have_them(tmp_path, table):
+    for split, numbers in (("train", range(8)), ("valid", [8]), ("testing", [9])):
+        path = write_split(tmp_path / "data", split, numbers, table.lower())
+        path.rename(path.with_name(table))
+    check(load_corpus(str(tmp_path)))
+
+
+def test_tables_of_several_folders_without_splits_are_one(tmp_path):
+    write_split(tmp_path, "albums/a", range(5))
+    write_split(tmp_path, "b", range(5, 10), "metadata.csv")
+    check(load_corpus(str(tmp_path)))
+
+
+def test_paths_of_windows(tmp_path):
+    splits = {"train": range(8), "val": [8], "test": [9]}
+    write_table(tmp_path / "metadata.csv", rows_above(tmp_path, splits, separator="\\"))
+    check(load_corpus(str(tmp_path)))
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_a_name_in_another_unicode_form(tmp_path, form):
+    rows = make_tracks(tmp_path)
+    name = unicodedata.normalize("NFD" if form == "NFC" else "NFC", "clips/café.wav")
+    (tmp_path / "clips" / "4.wav").rename(tmp_path / name)
+    rows[4]["file_name"] = unicodedata.normalize(form, name)
+    write_table(tmp_path / "metadata.jsonl", rows)
+    check(load_corpus(str(tmp_path)))
+
+
+def test_splits_that_are_not_used_are_named(tmp_path, caplog):
+    write_split(tmp_path, "train", range(8))
+    write_split(tmp_path, "unlabelled", [20, 21])
+    write_split(tmp_path, "train_500", [22])
+    assert sizes(load_corpus(str(tmp_path))) == [6, 1, 1]
+    assert "left out: train_500 (1 rows), unlabelled (2 rows)" in caplog.text
+
+
+def test_rows_in_no_folder_of_a_split_are_named(tmp_path, caplog):
+    rows = rows_above(tmp_path, {"train": range(8), "test": [9], "extra": [20, 21]})
+    write_ramp(tmp_path / "30.wav", 30)
+    write_table(tmp_path / "metadata.jsonl", [*rows, {"file_name": "30.wav", "caption": "tone number 30"}])
+    assert sizes(load_corpus(str(tmp_path))) == [7, 1, 1]
+    assert "left out: extra (2 rows), no folder (1 rows)" in caplog.text
+
+
+def test_audio_without_a_row_is_counted(tmp_path, caplog):
+    write_table(tmp_path / "metadata.jsonl", make_tracks(tmp_path)[:8])
+    write_ramp(tmp_path / "other" / "MORE.WAV", 20)
+    assert sizes(load_corpus(str(tmp_path))) == [6, 1, 1]
+    assert "3 of its 11 audio files have no row in its tables" in caplog.text
+
+
+def test_two_tables_of_one_split_are_an_error(tmp_path):
+    write_split(tmp_path, "train", range(8))
+    write_table(tmp_path / "metadata.csv", rows_above(tmp_path, {"train": [8]}))
+    with pytest.raises(ValueError, match=r"both .*metadata.csv and .*metadata.jsonl have rows of the split train"):
+        load_corpus(str(tmp_path))
+    (tmp_path / "metadata.csv").rename(tmp_path / "train" / "metadata.csv")
+    with pytest.raises(ValueError, match=r"both .*metadata.csv and .*metadata.jsonl describe the audio"):
+        load_corpus(str(tmp_path))
