@@ -64,9 +64,10 @@ def load_corpus(
         audio_column (`str`, *optional*, defaults to the first there is of `AUDIO_COLUMNS`):
             Column of audio: paths, or `datasets` audio.
         caption_column (`str`, *optional*, defaults to the first there is of `CAPTION_COLUMNS`):
-            Column of captions: a string or a list of strings. Rows of one path are one track with several captions.
+            Column of captions: a string or a list of strings. Rows of one file are one track with several captions.
         holdout_fraction (`float`, *optional*, defaults to 0.1):
-            Share of the tracks that become the `validation` split where there is none, and as many the `test` split.
+            Share of the recordings that become the `validation` split where there is none, and as many the `test`
+            split. No recording is in two splits, see [`separate_splits`] and [`hold_out`].
         seed (`int`, *optional*, defaults to 0): Seed of that choice.
         npy_sampling_rate (`int`, *optional*): The rate of `.npy` files in hertz (Hz), which these do not state.
         streaming (`bool`, *optional*, defaults to `False`):

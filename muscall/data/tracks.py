@@ -217,8 +217,9 @@ def _audio_rows(rows: Dataset, column: str, where: str) -> Dataset:
     if feature in (Value("string"), Value("large_string"), Value("null")):
         paths = list(rows[column])
         return Dataset.from_dict({"path": paths, "bytes": [None] * len(paths)}, features=FEATURES)
-    fields = isinstance(feature, dict) and {"path", "bytes"} <= feature.keys()
-    if not fields and feature not in (Value("binary"), Value("large_binary")) and not isinstance(feature, Audio):
+    fields = feature.keys() if isinstance(feature, dict) else set()
+    is_file = fields & {"path", "bytes"} and "array" not in fields
+    if not is_file and feature not in (Value("binary"), Value("large_binary")) and not isinstance(feature, Audio):
         raise ValueError(f"{where}: `{column}` must hold paths, audio or bytes, got {feature}")
     # This repository decodes audio itself, window by window.
     rows = rows.select_columns([column]).cast_column(column, Audio(decode=False)).flatten()
