@@ -81,11 +81,10 @@ def test_audio_columns_of_numbers_are_refused(tmp_path):
         load_corpus(str(write_table(tmp_path / "corpus.csv", rows)))
 
 
-@pytest.mark.parametrize("captions", [1980, [1980, 1981], {"a": "tone"}])
-@pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
+@pytest.mark.parametrize(
+    ("suffix", "captions"), [(".csv", 1980), (".jsonl", 1980), (".jsonl", [1980, 1981]), (".jsonl", {"a": "tone"})]
+)
 def test_captions_of_numbers_are_refused(tmp_path, suffix, captions):
-    if suffix == ".csv" and isinstance(captions, dict):
-        pytest.skip("a cell of a CSV file holds texts and numbers only")
     rows = [{**row, "caption": captions} for row in make_tracks(tmp_path, "file_name")]
     with pytest.raises(ValueError, match=r"\[train\], row 0: `caption` must be a caption or a list of captions"):
         load_corpus(str(write_table(tmp_path / f"corpus{suffix}", rows)))
