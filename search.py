@@ -6,7 +6,7 @@ Find music in one's own library by a sentence, by audio, by both.
     python search.py query "calm solo piano at night"
     python search.py query "like this but with strings" --audio song.mp3 --without "drums" --filter "bpm > 120"
     python search.py query                                    # a sentence a line, answered at once
-    python search.py forget ~/Music/old                       # a folder that is gone
+    python search.py forget ~/Music/old                       # a folder or a track that is gone
     accelerate launch --num_processes 4 search.py index ...   # sooner; torchrun without a GPU
 """
 
@@ -15,8 +15,13 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from muscall.cache import CACHE
+
+
+if TYPE_CHECKING:
+    from muscall.search.query import Library
 
 
 # OpenMP reads this when torch is imported, which is why the commands import what they need. Threads that wait then
@@ -40,8 +45,8 @@ def parse_arguments(args: list[str] | None = None) -> argparse.Namespace:
     index.add_argument(
         "--ray_workers", type=int, help="embed with so many workers of a Ray cluster, or of a local one without any"
     )
-    forget = commands.add_parser("forget", help="take a folder out of the index, for instance one that is gone")
-    forget.add_argument("folder", type=Path)
+    forget = commands.add_parser("forget", help="take a folder or a track out of the index")
+    forget.add_argument("path", type=Path, help="a folder or a track")
     query = commands.add_parser("query", help="search the index")
     query.add_argument("text", nargs="?", help="a sentence; without any request: one a line from standard input")
     query.add_argument("--audio", help="an audio file to sound like")
@@ -81,7 +86,7 @@ def run_index(arguments: argparse.Namespace):
 def run_forget(arguments: argparse.Namespace):
     from muscall.search.indexing import forget
 
-    print(f"{forget(arguments.store, arguments.folder)} tracks taken out of {arguments.store}")
+    print(f"{forget(arguments.store, arguments.path)} tracks taken out of {arguments.store}")
 
 
 def run_query(arguments: argparse.Namespace):
@@ -94,15 +99,34 @@ def run_query(arguments: argparse.Namespace):
         print_answers(library.search(arguments.text, **request), arguments.json)
         return
     library.search("music", **request)  # loads the model, and says now what is wrong with the other arguments
+    answer_sentences(library, request, arguments.json)
+
+
+def answer_sentences(library: "Library", request: dict, as_json: bool):
+    """
+    Answer a sentence a line from the keyboard or a pipe. One that is refused gets its error, and the next is answered.
+
+    Raises:
+        `ValueError`: at the end, if sentences were refused.
+    """
+    sys.stdin.reconfigure(errors="surrogateescape")  # bytes that are no text reach the search, which refuses them
+    count = refused = 0
     while sentence := read_sentence():
-        print_answers(library.search(sentence, **request), arguments.json)
+        count += 1
+        try:
+            print_answers(library.search(sentence, **request), as_json)
+        except ValueError as error:
+            refused += 1
+            print(f"error: {error}", file=sys.stderr, flush=True)
+    if refused:
+        raise ValueError(f"{refused} of {count} sentences were refused")
 
 
 def read_sentence() -> str | None:
     """Read the next sentence from the keyboard or a pipe; `None` at the end."""
     if sys.stdin.isatty():
         print("> ", end="", flush=True)
-    return next((line.strip() for line in sys.stdin if line.strip()), None)
+    return next((text for line in sys.stdin if (text := line.strip().strip("\ufeff"))), None)
 
 
 def print_answers(answers: list[dict], as_json: bool):
@@ -124,6 +148,8 @@ def print_answers(answers: list[dict], as_json: bool):
 
 def main():
     arguments = parse_arguments()
+    if sys.stdout is not None:
+        sys.stdout.reconfigure(errors="backslashreplace")  # a name that the terminal cannot show stops no answer
     try:
         from transformers.utils.logging import disable_progress_bar
 

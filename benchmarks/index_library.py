@@ -24,9 +24,10 @@ from transformers.utils.logging import disable_progress_bar
 from muscall.checkpoint import hash_file
 from muscall.encoder import CHUNK, Encoder, load_encoder
 from muscall.search.embedding import Embedder, make_rows
-from muscall.search.files import file_state, read_tags
+from muscall.search.files import file_state
 from muscall.search.indexing import update_index
 from muscall.search.store import Store
+from muscall.search.tags import read_tags
 
 
 RATE = 44100  # hertz

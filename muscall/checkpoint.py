@@ -18,6 +18,7 @@ from transformers import AutoModel, AutoProcessor
 from modeling_muscall import mean_cosine
 
 
+CHECKOUT = Path(__file__).resolve().parents[1]
 GOLDEN = "golden.safetensors"
 SENTENCES = ["calm solo piano at night", "a fast samba with brass and percussion", "loud distorted guitars", "strings"]
 RATE = 8000  # Hz; not the model's, so that resampling is checked too
@@ -61,13 +62,17 @@ def hash_weights(folder: Path) -> str:
 
 def resolve(model_name_or_path: str) -> Path:
     """
-    Return the folder of a checkpoint: the one given, or a snapshot of what a model needs of a Hub repository.
+    Return the folder of a checkpoint: the one given, one of this checkout, such as `fast`, or a snapshot of what a
+    model needs of a Hub repository.
 
     Raises:
         `ValueError`: if the name is neither that of a folder nor that of a repository.
     """
     if Path(model_name_or_path).is_dir():
         return Path(model_name_or_path)
+    in_checkout = CHECKOUT / model_name_or_path
+    if ".." not in in_checkout.parts and (in_checkout / "config.json").is_file():
+        return in_checkout
     if Path(model_name_or_path).exists() or not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", model_name_or_path):
         raise ValueError(f"{model_name_or_path}: expected the folder of a checkpoint, or the id of one on the Hub")
     return Path(snapshot_download(model_name_or_path, allow_patterns=MODEL_FILES, ignore_patterns=["*/*"]))

@@ -46,9 +46,10 @@ def prepare_index(folder: Path, model: str, store: str | None) -> str:
     """
     from muscall.encoder import load_encoder
     from muscall.launch import start_accelerator
+    from muscall.search.files import absolute_path
     from muscall.search.indexing import index_folders
 
-    folder = folder.absolute()
+    folder = Path(absolute_path(folder))
     if store is None:
         name = hashlib.sha256(f"{folder} {hash_weights(resolve(model))}".encode(errors="surrogateescape"))
         store = str(CACHE / f"space-{name.hexdigest()[:16]}")

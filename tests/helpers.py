@@ -36,14 +36,14 @@ log_every: 1
 
 
 def copy_music(folder):
-    """Copy five clips under names that real folders have, a hidden one, and a picture."""
+    """Copy five clips under names that real folders have, one into the trash, and a picture."""
     names = (
         "a b.opus",
         'it\'s "quoted".opus',
         "new\nline.opus",
         "日本語/песня.opus",
         "deep/er/c.opus",
-        ".hidden.opus",
+        ".Trash-1000/files/c.opus",
     )
     for source, name in zip(PRODUCED[::9], names, strict=False):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)

@@ -6,16 +6,16 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
 from muscall.checkpoint import hash_file
 from muscall.encoder import CHUNK, Encoder
-from muscall.search.files import file_state, read_tags
+from muscall.search.files import file_state, reason_of
 from muscall.search.plan import Outcome
 from muscall.search.store import Store, with_facts
+from muscall.search.tags import read_tags
 from processing_muscall import MusCALLFeatureExtractor
 
 
@@ -181,18 +181,18 @@ def read_file(
     """
     facts, reason = {"track": path, "hash": ""}, ""
     try:
-        facts["state"] = file_state(Path(path))
+        facts["state"] = file_state(path)
+        facts["hash"] = hash_file(path)
         if facts["state"].startswith("0 "):
             raise ValueError("is empty: 0 bytes")
-        facts["hash"] = hash_file(path)
-        facts |= read_tags(Path(path))
+        facts |= read_tags(path)
         if is_new(facts["hash"]):
             for windows in feature_extractor.iter_windows(path, windows="all", batch_size=CHUNK):
                 yield FilePart(facts, windows)
-        if file_state(Path(path)) != facts["state"]:
+        if file_state(path) != facts["state"]:
             raise ValueError("it changed while it was read: index again")
-    except (OSError, ValueError) as error:
-        reason = str(error).removeprefix(f"{path} ")
+    except Exception as error:  # decoders raise whatever a damaged file leads them to: it is listed, the others go on
+        reason = reason_of(error).removeprefix(f"{path} ")
     yield FilePart(facts, reason=reason)
 
 

@@ -1,9 +1,13 @@
 # Copyright 2026 The MusCALL repository authors. Licensed under the Apache License, Version 2.0.
 """Times, names and reports as text for a screen."""
 
+from collections import Counter
 from pathlib import Path
 
 from muscall.search.plan import Report
+
+
+NAMES_SHOWN = 20  # of each kind of what was left out
 
 
 def clock(seconds: float) -> str:
@@ -18,10 +22,22 @@ def printable(text: str) -> str:
 
 
 def format_report(report: Report, store_uri: str | Path) -> str:
-    """Return what an index run did, in a line, and the files that could not be read, in a line each."""
+    """Return what an index run did, what could not be read, in a line each, and what was left out, by kind."""
     counts = [f"{count} {name}" for name, count in report.counts().items() if count]
     lines = [f"{store_uri}: {report.total} tracks ({', '.join(counts) or 'nothing new'}), {report.seconds:.1f} s"]
     if report.unreadable:
         lines.append(f"{len(report.unreadable)} files could not be read:")
         lines += [f"  {printable(path)}: {printable(reason)}" for path, reason in report.unreadable]
+    if report.unlisted:
+        lines.append(f"{len(report.unlisted)} folders could not be looked into; what the index has of them stays:")
+        lines += [f"  {printable(path)}: {printable(reason)}" for path, reason in sorted(report.unlisted.items())]
+    lines += [f"left out: {_format_kind(kind, names)}" for kind, names in report.left_out.items()]
     return "\n".join(lines)
+
+
+def _format_kind(kind: str, names: Counter) -> str:
+    """Return how many things of a kind there are, and the names of the most frequent ones."""
+    shown = [printable(name) + (f" {count}" if count > 1 else "") for name, count in names.most_common(NAMES_SHOWN)]
+    if len(names) > NAMES_SHOWN:
+        shown.append(f"{len(names) - NAMES_SHOWN} other names")
+    return f"{names.total()} {kind} ({', '.join(shown)})"

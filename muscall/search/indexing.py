@@ -13,6 +13,7 @@ from tqdm import tqdm
 from muscall.encoder import Encoder
 from muscall.extras import require_extra
 from muscall.search.embedding import Embedder, write_files
+from muscall.search.files import absolute_path, find_tracks
 from muscall.search.formatting import format_report
 from muscall.search.plan import Report, finish, make_plan
 from muscall.search.query import recall
@@ -113,12 +114,19 @@ def approximate(store: Store, encoder: Encoder, show: Callable[[str], None]):
     show(f"took {seconds:.0f} s; recall@10 against exact search: {by_text:.3f} by text, {by_audio:.3f} by audio")
 
 
-def forget(store_uri: str | Path, folder: Path) -> int:
-    """Take a folder out of an index, whether it is still there or not, and return how many tracks that were."""
+def forget(store_uri: str | Path, path: str | Path) -> int:
+    """
+    Take a folder or a track out of an index, whether it is still there or not, and return how many tracks that were.
+
+    Raises:
+        `ValueError`: if the index has none of this name.
+    """
     store = Store.open(store_uri)
     with lock(store_uri):
-        folder = folder.absolute()
-        below = {track: states for track, states in store.tracks().items() if Path(track).is_relative_to(folder)}
-        store.delete([(track, state) for track, states in below.items() for state in states])
+        tracks = store.tracks()
+        below = find_tracks(tracks, path, below=True)
+        if not below:
+            raise ValueError(f"{absolute_path(path)} is no track of the index {store_uri}, and no folder of any")
+        store.delete([(track, state) for track in below for state in tracks[track]])
         store.tidy()
     return len(below)

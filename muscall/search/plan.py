@@ -2,12 +2,14 @@
 """The work of an index run, before and after: new, changed, moved and deleted tracks."""
 
 import os
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from muscall.search.files import file_state, find_audio
-from muscall.search.store import Store
+from muscall.search.files import absolute_path, file_state, find_audio, is_below, known_names, reason_of
+from muscall.search.store import Store, is_utf8
 
 
 @dataclass
@@ -19,6 +21,7 @@ class Report:
         total (`int`): Tracks in the index now, in these folders and others.
         new, changed, moved, deleted (`int`): What was done to them.
         unreadable (`list[tuple[str, str]]`): Path and reason of files that could not be read.
+        unlisted, left_out: See [`AudioFiles`].
         seconds (`float`): How long it took.
     """
 
@@ -28,6 +31,8 @@ class Report:
     moved: int = 0
     deleted: int = 0
     unreadable: list[tuple[str, str]] = field(default_factory=list)
+    unlisted: dict[str, str] = field(default_factory=dict)
+    left_out: dict[str, Counter] = field(default_factory=dict)
     seconds: float = 0.0
 
     def counts(self) -> dict[str, int]:
@@ -45,12 +50,15 @@ class Plan:
         known (`dict[str, dict[str, str]]`): The index: for each track, the hash of each state it has rows of.
         stale (`list[tuple[str, str]]`): Tracks and states of the index that are no longer in the folders.
         unreadable (`list[tuple[str, str]]`): Files that cannot even be looked at, and why.
+        unlisted, left_out: See [`AudioFiles`].
     """
 
     todo: list[str]
     known: dict[str, dict[str, str]]
     stale: list[tuple[str, str]]
     unreadable: list[tuple[str, str]]
+    unlisted: dict[str, str]
+    left_out: dict[str, Counter]
 
     def hashes(self) -> set[str]:
         """Return the hashes of all files that the index has rows of."""
@@ -74,38 +82,53 @@ class Outcome(NamedTuple):
 
 def make_plan(store: Store, folders: list[Path]) -> Plan:
     """
-    Compare folders with the index.
+    Compare folders with the index. A track below a folder that cannot be looked into stays in the index.
 
     Raises:
         `ValueError`: if a folder is none, or is empty although the index has tracks of it: its disk may be missing.
+        `OSError`: if a folder cannot be listed.
     """
     known, states, unreadable = store.tracks(), {}, []
-    folders = [Path(os.path.abspath(folder)) for folder in folders]
+    folders = [absolute_path(folder) for folder in folders]
     for folder in folders:
         _check_folder(folder, known)
-        for path in find_audio(folder):
-            try:
-                str(path).encode()
-                states[str(path)] = file_state(path)
-            except UnicodeEncodeError:
-                unreadable.append((repr(str(path)), "its name is not valid UTF-8: rename it"))
-            except OSError as error:  # a dangling link, or a file that is gone since the folder was listed
-                unreadable.append((str(path), error.strerror))
-    todo = [path for path, state in states.items() if state not in known.get(path, {})]
+    found = find_audio(*folders)
+    names, unseen = known_names(found.paths, known), set(found.unlisted)
+    for path in found.paths:
+        name = names.get(path, path)
+        if not is_utf8(name):
+            unreadable.append((repr(name), "its name is not valid UTF-8: rename it"))
+            continue
+        try:
+            states[name] = file_state(name)
+        except (OSError, ValueError) as error:  # a link to nothing, no permission to look, no file but a pipe
+            unreadable.append((name, reason_of(error)))
+            unseen.add(name)
+    todo = [name for name, state in states.items() if state not in known.get(name, {})]
+    searched, unseen = _with_real_paths(folders), _with_real_paths(unseen)
     stale = [
         (track, state)
         for track, known_states in known.items()
+        if track in states or (_is_in(track, searched) and not _is_in(track, unseen))
         for state in known_states
-        if states.get(track) != state and any(Path(track).is_relative_to(folder) for folder in folders)
+        if states.get(track) != state
     ]
-    return Plan(todo, known, stale, unreadable)
+    return Plan(todo, known, stale, unreadable, found.unlisted, found.left_out)
 
 
-def _check_folder(folder: Path, known: dict[str, dict[str, str]]):
-    if not folder.is_dir():
+def _with_real_paths(paths: Iterable[str]) -> set[str]:
+    return {form for path in paths for form in (path, os.path.realpath(path))}
+
+
+def _is_in(track: str, folders: Iterable[str]) -> bool:
+    return any(is_below(track, folder) for folder in folders)
+
+
+def _check_folder(folder: str, known: dict[str, dict[str, str]]):
+    if not os.path.isdir(folder):
         raise ValueError(f"{folder} is no folder: expected one with music in it")
-    below = [track for track in known if Path(track).is_relative_to(folder)]
-    if below and not any(folder.iterdir()):
+    below = [track for track in known if is_below(track, folder)]
+    if below and not os.listdir(folder):
         raise ValueError(
             f"{folder} is empty, but the index has {len(below)} tracks of it: is its disk mounted? Nothing was "
             "changed. To empty the index, delete it"
@@ -114,19 +137,25 @@ def _check_folder(folder: Path, known: dict[str, dict[str, str]]):
 
 def finish(store: Store, plan: Plan, outcomes: list[Outcome]) -> Report:
     """Delete outdated rows of the index, and count what was done."""
-    store.delete(plan.stale)
+    # Of a file that could not even be hashed, nothing says that its content is another than the index has.
+    unread = {outcome.path for outcome in outcomes if outcome.reason and not outcome.digest}
+    stale = [(track, state) for track, state in plan.stale if track not in unread]
+    store.delete(stale)
     store.tidy()
     readable = [outcome for outcome in outcomes if not outcome.reason]
-    new = [digest for path, digest, _ in readable if path not in plan.known]
+    new = Counter(digest for path, digest, _ in readable if path not in plan.known)
     changed = sum(path in plan.known and digest not in plan.known[path].values() for path, digest, _ in readable)
-    gone = {track for track, _ in plan.stale} - {outcome.path for outcome in outcomes}
-    gone_digests = {digest for track in gone for digest in plan.known[track].values()}
-    moved = sum(digest in gone_digests for digest in new)
+    gone = {track for track, _ in stale} - {outcome.path for outcome in outcomes}
+    # A track that a killed run left in several states counts once, with the last.
+    gone_digests = Counter(list(plan.known[track].values())[-1] for track in gone)
+    moved = (new & gone_digests).total()
     return Report(
         total=len(store.tracks()),
-        new=len(new) - moved,
+        new=new.total() - moved,
         changed=changed,
         moved=moved,
-        deleted=max(0, len(gone) - moved),
+        deleted=len(gone) - moved,
         unreadable=sorted(plan.unreadable + [(path, reason) for path, _, reason in outcomes if reason]),
+        unlisted=plan.unlisted,
+        left_out=plan.left_out,
     )

@@ -1,21 +1,21 @@
 # Copyright 2026 The MusCALL repository authors. Licensed under the Apache License, Version 2.0.
 """Answers of a library: tracks by sentence, by audio, by likeness, and without what must not be in them."""
 
-import os
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
 from muscall.encoder import Encoder, load_encoder
-from muscall.search.files import TAG_NAMES, file_state
-from muscall.search.store import Store, literal, parse_filter, vectors
+from muscall.search.files import absolute_path, file_status, find_tracks
+from muscall.search.store import Store, check_text, is_utf8, literal, parse_filter, vectors
+from muscall.search.tags import TAG_NAMES
 
 
 SAMPLE = 2000  # windows that the spread of scores is measured on
 DEPTH = 8  # windows looked at for each track asked for: a track may have many among the best
 WITHOUT = 0.5  # of the weight of what is looked for
-FILE_STATUS = ("there", "changed", "missing")  # since the file was indexed; the best first
+FILE_STATUS = ("there", "changed", "missing")  # of files.file_status, the best first
 
 
 class Library:
@@ -98,14 +98,20 @@ class Library:
         return self.best_tracks(self._combine(terms), k, condition, liked_hash)
 
     def _embed_text(self, text: str) -> np.ndarray:
+        check_text(text, "sentence")
         return self.encoder.embed_texts([text])[0]
 
     def _embedding_of(self, track: str) -> tuple[np.ndarray, str]:
         """Return the embedding and the hash of a track of the index."""
-        path = os.path.abspath(track)
-        rows = self.store.rows(f"track = {literal(path)}")
-        if len(rows) == 0:
-            raise ValueError(f"{path} is not in the index: index its folder first, or use --audio for a file outside")
+        path = absolute_path(track)
+        rows = self.store.rows(f"track = {literal(path)}") if is_utf8(path) else ()
+        if len(rows) == 0:  # it may have another name there
+            names = find_tracks(self.store.tracks(), path)
+            if not names:
+                raise ValueError(
+                    f"{path} is not in the index: index its folder first, or use --audio for a file outside"
+                )
+            rows = self.store.rows(f"track = {literal(names[0])}")
         total = rows.column("weight").to_numpy() @ vectors(rows)
         return total / np.linalg.norm(total), rows.column("hash")[0].as_py()
 
@@ -154,18 +160,10 @@ class Library:
 
 def _answer(window: dict) -> dict:
     columns = ("hash", "score", "start", "end", "duration", *TAG_NAMES)
-    files = {track: _file_status(track, state) for track, state in sorted(window["states"].items())}
+    files = {track: file_status(track, state) for track, state in sorted(window["states"].items())}
     track = min(files, key=lambda track: FILE_STATUS.index(files[track]))
     copies = [other for other in files if other != track]
     return {"track": track, **{name: window[name] for name in columns}, "copies": copies, "file": files[track]}
-
-
-def _file_status(track: str, state: str) -> str:
-    """Return what has become of a file since it was indexed, one of `FILE_STATUS`."""
-    try:
-        return "there" if file_state(Path(track)) == state else "changed"
-    except OSError:
-        return "missing"
 
 
 def recall(store: Store, queries: np.ndarray, k: int = 10) -> float:

@@ -2,6 +2,7 @@
 """The index of a music library: a LanceDB table with one row for each window of each track."""
 
 import json
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -37,6 +38,8 @@ COLUMNS = {
 }
 FILTER_COLUMNS = [name for name in COLUMNS if name not in ("hash", "state", "weight")]
 LISTING = f"Columns: {', '.join(FILTER_COLUMNS)}. Example: bpm > 120 and genre = 'jazz'"
+# With a text, in a filter. NOT LIKE and NOT IN are negations of these.
+COMPARISONS = sqlglot.exp.EQ, sqlglot.exp.NEQ, sqlglot.exp.Like, sqlglot.exp.ILike, sqlglot.exp.In
 # What decides whether vectors of two models are to be compared, and its name in an error.
 MODEL_FACTS = {"weights": "weights", "window_seconds": "window length", "sampling_rate": "rate", "dim": "dimensions"}
 # Candidates per answer that are compared again with their whole vectors; recall@10 is then near 1.
@@ -280,14 +283,38 @@ def literal(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
+def is_utf8(text: str) -> bool:
+    """Return whether a text can be stored: for bytes that are not UTF-8, Python has lone surrogates in it."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def check_text(text: str, kind: str):
+    """
+    Check that a text from a command line or a pipe is one.
+
+    Args:
+        kind (`str`): What it is, for the error.
+
+    Raises:
+        `ValueError`: if it was not UTF-8, or holds characters of value 0.
+    """
+    if not is_utf8(text) or "\0" in text:
+        raise ValueError(f"the {kind} {text!r} cannot be read: expected text in UTF-8, without characters of value 0")
+
+
 def parse_filter(text: str) -> str:
     """
     Return a person's filter as a condition on the table: SQL over `FILTER_COLUMNS`, in which text is compared without
-    regard to case.
+    regard to case, and in all its Unicode forms (NFC, NFD): names of files come in each.
 
     Raises:
         `ValueError`: if it is no condition, or names other columns.
     """
+    check_text(text, "filter")
     try:
         condition = sqlglot.parse_one(text, read="postgres", into=sqlglot.exp.Condition)
     except sqlglot.errors.SqlglotError as error:
@@ -301,10 +328,30 @@ def parse_filter(text: str) -> str:
                 raise ValueError(f"the filter {text!r} names an unknown column, {node.sql()}. {LISTING}")
             if COLUMNS[node.name] == pa.string() and not isinstance(node.parent, (sqlglot.exp.Is, sqlglot.exp.Lower)):
                 text_columns.append(node)
-        elif isinstance(node, sqlglot.exp.Literal) and node.is_string:
-            node.set("this", node.this.lower())
     for column in text_columns:
         column.replace(sqlglot.exp.Lower(this=column.copy()))
     if not isinstance(condition, (sqlglot.exp.Predicate, sqlglot.exp.Connector, sqlglot.exp.Not, sqlglot.exp.Paren)):
         raise ValueError(f"the filter {text!r} is not a comparison of columns with values. {LISTING}")
-    return condition.sql(dialect="postgres", comments=False)
+    return condition.transform(_in_all_forms).sql(dialect="postgres", comments=False)
+
+
+def _in_all_forms(node: sqlglot.exp.Expression) -> sqlglot.exp.Expression:
+    """
+    Return a part of a condition with its texts in small letters. A comparison with a text that has several Unicode
+    forms becomes one with each of them.
+    """
+    if isinstance(node, sqlglot.exp.Literal) and node.is_string:
+        return sqlglot.exp.Literal.string(node.this.lower())
+    if not isinstance(node, COMPARISONS):
+        return node
+    alternatives = {}
+    for form in ("NFC", "NFD", None):
+        alternative = node.copy()
+        for text in alternative.find_all(sqlglot.exp.Literal):
+            if text.is_string:
+                text.set("this", (text.this if form is None else unicodedata.normalize(form, text.this)).lower())
+        alternatives.setdefault(alternative.sql(), alternative)
+    if len(alternatives) == 1:
+        return alternative
+    join = sqlglot.exp.and_ if isinstance(node, sqlglot.exp.NEQ) else sqlglot.exp.or_
+    return sqlglot.exp.paren(join(*alternatives.values()))

@@ -30,7 +30,7 @@ SEARCH = str(ROOT / "search.py")
 
 def test_rows_are_the_windows_of_the_tracks(index, music, encoder):
     store, _ = index(music)
-    tracks = list(find_audio(music))
+    tracks = [Path(path) for path in find_audio(music).paths]
     assert len(tracks) == 5 == len(store.tracks())
     for track in tracks:
         inputs = encoder.processor(audio=track, return_tensors="pt", return_window_starts=True)
@@ -57,7 +57,7 @@ def test_index_follows_the_folder_and_embeds_each_content_once(index, music, tmp
         return embed_windows(self, input_values)
 
     monkeypatch.setattr(MusCALLEncoder, "embed_windows", count)
-    first, second, third, fourth, fifth = find_audio(music)
+    first, second, third, fourth, fifth = map(Path, find_audio(music).paths)
     shutil.copy(first, music / "copy.opus")
     store, output = index(music)
     assert "6 tracks (6 new)" in output
@@ -84,7 +84,7 @@ def test_index_follows_the_folder_and_embeds_each_content_once(index, music, tmp
 
     assert of(after, music / "sub" / "moved.opus") == of(before, second) and not of(after, second)
     assert of(after, third) == of(before, fourth) and of(after, fourth) == of(before, third)
-    assert {track for track, _ in after} == set(map(str, find_audio(music)))
+    assert {track for track, _ in after} == set(find_audio(music).paths)
 
     shutil.copy(PRODUCED[-1], first)
     other = tmp_path / "other"
@@ -106,7 +106,7 @@ def test_a_folder_that_is_gone_is_forgotten_only_when_asked(index, music, tmp_pa
     assert [answer["file"] for answer in answers] == ["there"] * 5  # not the copies that are gone
     assert all(Path(answer["track"]).is_relative_to(new) for answer in answers)
     assert forget(store.uri, music) == 5
-    assert set(store.tracks()) == set(map(str, find_audio(new)))
+    assert set(store.tracks()) == set(find_audio(new).paths)
 
 
 def test_an_empty_folder_is_taken_for_a_missing_disk(index, music):
@@ -226,7 +226,7 @@ def test_a_full_disk_loses_nothing(music, model, index, tmp_path):
     after = read_content(Store.open(tmp_path / "store"))
     assert all(after[key] == row for key, row in before.items())
     store, _ = index(music)
-    assert len(store.tracks()) == len(list(find_audio(music)))
+    assert len(store.tracks()) == len(find_audio(music).paths)
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ pytest.importorskip("muscall.search")
 
 import mutagen
 
-from muscall.search.files import MAX_TAG
+from muscall.search.tags import MAX_TAG
 from muscall.search.query import Library
 from muscall.search.store import literal, vectors
 

@@ -10,7 +10,7 @@ pytest.importorskip("muscall.search")
 
 import mutagen
 
-from muscall.search.files import read_tags
+from muscall.search.tags import read_tags
 
 
 @pytest.mark.parametrize("suffix", ["opus", "flac", "mp3", "wav", "ogg"])

@@ -1,0 +1,149 @@
+# Copyright 2026 The MusCALL repository authors. Licensed under the Apache License, Version 2.0.
+"""The tags of audio files, whichever container they are in, as columns of the index."""
+
+import re
+import unicodedata
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import mutagen
+import soundfile
+from mutagen.aac import AAC
+from mutagen.apev2 import APEBinaryValue, APEExtValue, APEv2
+from mutagen.asf import ASFBaseAttribute
+from mutagen.id3 import ID3, TCON, TXXX, Frames, Frames_2_2, TextFrame
+from mutagen.mp3 import MP3
+from mutagen.mp4 import AtomDataType, MP4FreeForm
+
+
+# For each column of the index, the names that it has in files, in lower case; the first that says something counts.
+# They are those of Vorbis comments, APEv2, ID3's TXXX, MP4's free form and of RIFF INFO as soundfile names it; then of
+# ID3, of MP4 and of ASF (WMA).
+TAG_NAMES = {
+    "title": ("title", "tit2", "\xa9nam"),
+    "artist": ("artist", "tpe1", "\xa9art", "author"),
+    "album": ("album", "talb", "\xa9alb", "wm/albumtitle"),
+    "genre": ("genre", "tcon", "\xa9gen", "wm/genre"),
+    "year": (
+        *("date", "year", "tdrc", "tyer", "\xa9day", "wm/year"),
+        *("releasedate", "tdrl", "originaldate", "originalyear", "tdor", "tory", "wm/originalreleaseyear"),
+    ),
+    "bpm": ("bpm", "tbpm", "tmpo", "wm/beatsperminute", "tempo", "fbpm"),
+    "key": ("initialkey", "tkey", "wm/initialkey", "key", "initial key"),
+}
+MAX_TAG = 500  # characters; longer ones are lyrics in the wrong place, or an attack
+FREE_FORM = "----:com.apple.itunes:"  # of MP4, in lower case; those of other programs are not meant for people
+INFO_SUFFIXES = {".wav", ".wave", ".bwf", ".rf64", ".w64", ".aif", ".aiff", ".aifc", ".caf"}
+# Four digits that stand alone, begin a date of digits only (199912, 19991231), or end one (31121999).
+YEAR = re.compile(r"(?<!\d)(?:(\d{4})(?:(?:0\d|1[0-2])(?:[0-3]\d)?)?|[0-3]\d[01]\d(\d{4}))(?!\d)")
+FIRST_YEAR, LAST_YEAR = 1000, 9999  # to mutagen, 31.12.1999 is a day of the year 0031
+MAX_BPM = 1000
+# mutagen makes times of these, and drops what it does not take for one. Here they are texts.
+FRAMES = Frames_2_2 | Frames | {name: type(name, (TextFrame,), {}) for name in ("TDRC", "TDRL", "TDOR")}
+
+
+def read_tags(path: str | Path) -> dict[str, str | int | float | None]:
+    """Return the columns of `TAG_NAMES`, `None` where the file has none: text, but numbers for `year` and `bpm`."""
+    containers = list(_read_containers(str(path)))
+    parsers = {"year": _parse_year, "bpm": _parse_bpm}
+    return {column: _find(column, containers, parsers.get(column, _parse_text)) for column in TAG_NAMES}
+
+
+def _find(column: str, containers: list[dict[str, list[str]]], parse: Callable[[list[str]], Any]) -> Any:
+    """Return the first value of a column that can be parsed, `None` if there is none."""
+    values = (parse(tags[name]) for tags in containers for name in TAG_NAMES[column] if name in tags)
+    return next((value for value in values if value is not None), None)
+
+
+def _read_containers(path: str) -> Iterator[dict[str, list[str]]]:
+    """Yield what `_texts_by_name` returns for each container of tags in a file, the one to trust most first."""
+    file = _attempt(mutagen.File, path)
+    tags = None if file is None else file.tags
+    if file is None or isinstance(file, AAC):  # ID3 may be sound where the audio is not, or stand before AAC
+        tags = _attempt(ID3, path)
+    native = [] if tags is None else [_attempt(_texts_by_name, tags) or {}]
+    if isinstance(tags, ID3) and _find("year", native, _parse_year) is None:
+        kind = ID3 if file is None or isinstance(file, AAC) else type(file)
+        again = _attempt(kind, path, translate=False, known_frames=FRAMES)
+        if again is not None and (raw := again if kind is ID3 else again.tags) is not None:
+            native.append(_attempt(_texts_by_name, raw) or {})
+    other = []
+    if file is None or isinstance(file, (AAC, MP3)):
+        ape = _attempt(APEv2, path)
+        other = [] if ape is None else [_attempt(_texts_by_name, ape) or {}]
+    # ID3v1 cuts texts off after 30 characters.
+    is_short = isinstance(tags, ID3) and tags.version < (2,)
+    yield from other + native if is_short else native + other
+    if Path(path).suffix.lower() in INFO_SUFFIXES:
+        yield _attempt(_read_info, path) or {}
+
+
+def _attempt(function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    """Return what a function of mutagen or soundfile returns, `None` where it raises an error."""
+    try:
+        return function(*arguments, **options)
+    except Exception:  # parsers raise whatever damaged bytes lead them to: that costs the tags, never the track
+        return None
+
+
+def _read_info(path: str) -> dict[str, list[str]]:
+    """Return the texts of RIFF INFO, or what is like it in AIFF and CAF, which mutagen does not read."""
+    with soundfile.SoundFile(path) as file:
+        return {name: [text] for name, text in file.copy_metadata().items()}
+
+
+def _texts_by_name(tags: mutagen.Tags) -> dict[str, list[str]]:
+    """Return the texts of the tags that `TAG_NAMES` names, by name in lower case."""
+    texts: dict[str, list[str]] = {}
+    known = {name for names in TAG_NAMES.values() for name in names}
+    for key, value in tags.items():
+        name = value.desc if isinstance(value, TXXX) else key
+        name = name.lower().removeprefix(FREE_FORM)
+        if name in known:
+            texts.setdefault(name, []).extend(_texts(value))
+    return texts
+
+
+def _texts(value: Any) -> list[str]:
+    """Return the texts of a tag's value, none where it is binary."""
+    if isinstance(value, TCON):
+        return value.genres
+    if isinstance(value, (APEBinaryValue, APEExtValue)):
+        return []
+    values = value.text if isinstance(value, TextFrame) else value
+    values = [values] if isinstance(values, (str, int)) else values
+    texts = []
+    for part in values:
+        part = part.value if isinstance(part, ASFBaseAttribute) else part
+        if isinstance(part, MP4FreeForm) and part.dataformat == AtomDataType.INTEGER:
+            part = int.from_bytes(part, "big", signed=True)
+        elif isinstance(part, MP4FreeForm):
+            part = part.decode("utf-16-be" if part.dataformat == AtomDataType.UTF16 else "utf-8", errors="replace")
+        if not isinstance(part, (bytes, bool)):
+            texts.append(str(part))
+    return texts
+
+
+def _parse_text(texts: list[str]) -> str | None:
+    """Return texts as one of at most `MAX_TAG` characters in Unicode's composed form, `None` where there is none."""
+    text = unicodedata.normalize("NFC", "; ".join(texts)).replace("\0", "").strip()[:MAX_TAG]
+    return text.encode(errors="replace").decode() or None
+
+
+def _parse_year(texts: list[str]) -> int | None:
+    """Return the year of the first date that has one, in any spelling."""
+    years = (int(match[1] or match[2]) for text in texts for match in YEAR.finditer(text))
+    return next((year for year in years if FIRST_YEAR <= year <= LAST_YEAR), None)
+
+
+def _parse_bpm(texts: list[str]) -> float | None:
+    """Return the first text that is a tempo: `128`, `128,5` or `128 BPM`."""
+    for text in texts:
+        try:
+            bpm = float(text.lower().replace("bpm", "").strip("\0 :~").replace(",", "."))
+        except ValueError:
+            continue
+        if 1 <= bpm <= MAX_BPM:
+            return bpm
+    return None
