@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from helpers import ROOT, save_model
@@ -102,6 +103,16 @@ def test_of_a_hub_repository_a_model_is_downloaded_alone(repositories, published
     folder = resolve("owner/name")
     assert {path.name for path in folder.iterdir()} == {path.name for path in published.iterdir()}
     assert max(check_golden(folder).values()) < 1e-6
+
+
+def test_a_folder_of_this_checkout_is_found_from_anywhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert resolve("fast") == ROOT / "fast"
+    (tmp_path / "fast").mkdir()
+    assert resolve("fast") == Path("fast")  # the one that is here comes first
+    for name in ("tests", "recipes", "../fast"):  # folders, but of no checkpoint
+        with pytest.raises(ValueError, match="expected the folder of a checkpoint"):
+            resolve(name)
 
 
 def test_what_neither_is_a_folder_nor_an_id_is_refused(tmp_path):

@@ -1,6 +1,7 @@
 # Copyright 2026 The MusCALL repository authors. Licensed under the Apache License, Version 2.0.
 """search.py as a person types it."""
 
+import io
 import json
 import os
 import subprocess
@@ -51,6 +52,21 @@ def test_forget(store, music, tmp_path, capfd):
     search.run_forget(search.parse_arguments(["forget", str(music), "--store", store]))
     assert "5 tracks taken out" in capfd.readouterr().out
     assert not Store.open(store).tracks()
+    with pytest.raises(ValueError, match="is no track of the index"):
+        search.run_forget(search.parse_arguments(["forget", str(music), "--store", store]))
+
+
+def test_a_refused_sentence_of_a_pipe_stops_no_other(store, capfd, monkeypatch):
+    lines = b"\xef\xbb\xbfcalm piano\ncaf\xe9 music\n\n\0s\0a\0m\0b\0a\nfast samba\r\n"
+    query = search.parse_arguments(["query", "--store", store, "--json", "--k", "2"])
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(lines), encoding="utf-8"))
+    with pytest.raises(ValueError, match="2 of 4 sentences were refused"):
+        search.run_query(query)
+    screen = capfd.readouterr()
+    answers = [json.loads(line) for line in screen.out.splitlines()]
+    library = Library(store)
+    assert answers == [library.search("calm piano", k=2), library.search("fast samba", k=2)]
+    assert screen.err.count("error: the sentence") == 2 and "expected text in UTF-8" in screen.err
 
 
 def test_hostile_tags_are_printed_as_text(model, music, store, capfd):
@@ -95,6 +111,8 @@ def test_command_line(music, model, tmp_path):
     assert len(answers) == 2 and {"track", "score", "start", "end", "copies", "file"} <= answers[0].keys()
     result = subprocess.run(query, input="calm piano\n\nfast samba\n", capture_output=True, text=True)
     assert result.returncode == 0 and result.stdout.count("  1  ") == 2
+    result = subprocess.run([*query, b"caf\xe9 music"], capture_output=True, text=True)
+    assert result.returncode == 1 and result.stderr.startswith("error: the sentence 'caf\\udce9 music' cannot be read")
     result = subprocess.run([*query, "x", "--filter", "gender = 1"], capture_output=True, text=True)
     assert result.returncode == 1 and result.stderr.startswith("error: the filter")
     assert "Traceback" not in result.stderr

@@ -5,7 +5,7 @@ import os
 import stat
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -162,6 +162,8 @@ def _is_audio(path: str) -> bool:
 
 
 def _is_apple_double(path: str) -> bool:
+    if not os.path.isfile(path):  # opening a pipe might never end
+        return False
     try:
         with open(path, "rb") as file:
             return file.read(4) == APPLE_DOUBLE
@@ -236,13 +238,13 @@ def real_paths(paths: Iterable[str]) -> list[str]:
     return real
 
 
-def known_names(paths: list[str], known: Iterable[str]) -> dict[str, str]:
+def known_names(paths: list[str], known: Collection[str]) -> dict[str, str]:
     """
     Return, for files that an index has under another path, that path: its folder was named by a link then, or is now.
 
     Args:
         paths (`list[str]`): Files that were found, absolute paths.
-        known (`Iterable[str]`): The tracks of the index.
+        known (`Collection[str]`): The tracks of the index.
     """
     others = set(known).difference(paths)
     new = [path for path in paths if path not in known]

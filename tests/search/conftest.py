@@ -80,14 +80,16 @@ def check_workers(music, model, index, tmp_path):
         shutil.copy(PRODUCED[0], music / "copy.opus")
         for name in ("text.mp3", "text copy.mp3"):
             (music / name).write_text("no audio")
+        (music / "disk.mp3").symlink_to("/proc/self/mem")  # reading it fails in the worker
         expected = read_content(index(music)[0])
         command = [*launcher, ROOT / "search.py", "index", music, "--model", model, "--store", tmp_path / "second"]
         environment = os.environ | {"RAY_USAGE_STATS_ENABLED": "0"}
         result = subprocess.run([*command, *options], capture_output=True, text=True, env=environment, timeout=300)
         assert result.returncode == 0, result.stderr
-        assert "6 tracks (6 new)" in result.stdout and "2 files could not be read" in result.stdout
+        assert "6 tracks (6 new)" in result.stdout and "3 files could not be read" in result.stdout
         for name in ("text.mp3", "text copy.mp3"):
             assert f"{name}: cannot be decoded" in result.stdout
+        assert "disk.mp3: Input/output error" in result.stdout
         rows = read_content(Store.open(tmp_path / "second"))
         assert rows.keys() == expected.keys()
         for key, row in rows.items():

@@ -13,9 +13,9 @@ pytest.importorskip("muscall.search")
 
 import mutagen
 
-from muscall.search.tags import MAX_TAG
 from muscall.search.query import Library
 from muscall.search.store import literal, vectors
+from muscall.search.tags import MAX_TAG
 
 
 def names(answers):
@@ -106,8 +106,16 @@ def test_bad_queries(tagged, tmp_path, model, monkeypatch):
         music.search("music", k=0)
     with pytest.raises(ValueError, match="text\\[0\\] is empty"):
         music.search(" ")
-    with pytest.raises(ValueError, match="is not in the index: index its folder first"):
-        music.search(like=str(tmp_path / "no.mp3"))
+    for like in (tmp_path / "no.mp3", folder, folder / "caf\udce9.opus"):
+        with pytest.raises(ValueError, match="is not in the index: index its folder first"):
+            music.search(like=str(like))
+    for text in ("caf\udce9 music", "\0c\0a\0l\0m"):
+        with pytest.raises(ValueError, match="the sentence .* cannot be read: expected text in UTF-8"):
+            music.search(text)
+        with pytest.raises(ValueError, match="the sentence .* cannot be read: expected text in UTF-8"):
+            music.search("music", without=text)
+    with pytest.raises(ValueError, match="the filter .* cannot be read: expected text in UTF-8"):
+        music.search("music", where="genre = 'caf\udce9'")
     (tmp_path / "no.mp3").write_text("no audio")
     with pytest.raises(ValueError, match="cannot be decoded"):
         music.search(audio=str(tmp_path / "no.mp3"))

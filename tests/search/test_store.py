@@ -49,6 +49,16 @@ def test_parsed_filters_are_one_condition():
     assert parse_filter("genre = 'Jazz' -- and more") == "LOWER(genre) = 'jazz'"
 
 
+def test_texts_of_filters_are_compared_in_all_unicode_forms():
+    composed, decomposed = "caf\u00e9", "cafe\u0301"
+    for form in ("CAF\u00c9", "Cafe\u0301"):
+        equal = f"(LOWER(genre) = '{composed}' OR LOWER(genre) = '{decomposed}')"
+        assert parse_filter(f"genre = '{form}' and bpm > 3") == f"{equal} AND bpm > 3"
+        unequal = f"(LOWER(genre) <> '{composed}' AND LOWER(genre) <> '{decomposed}')"
+        assert parse_filter(f"genre != '{form}'") == unequal
+        assert parse_filter(f"not genre like '{form}%'").count("LIKE") == 2
+
+
 def test_approximate_index(tmp_path, encoder, monkeypatch):
     """Built where there are enough windows, as good as it says, and right about what is added or deleted later."""
     random = np.random.default_rng(0)
