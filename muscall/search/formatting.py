@@ -29,7 +29,7 @@ def format_report(report: Report, store_uri: str | Path) -> str:
         lines.append(f"{len(report.unreadable)} files could not be read:")
         lines += [f"  {printable(path)}: {printable(reason)}" for path, reason in report.unreadable]
     if report.unlisted:
-        lines.append(f"{len(report.unlisted)} folders or links could not be looked into; what the index has of them stays:")
+        lines.append(f"{len(report.unlisted)} folders or links could not be looked into, their tracks stay:")
         lines += [f"  {printable(path)}: {printable(reason)}" for path, reason in sorted(report.unlisted.items())]
     lines += [f"left out: {_format_kind(kind, names)}" for kind, names in report.left_out.items()]
     return "\n".join(lines)

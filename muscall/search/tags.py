@@ -3,7 +3,7 @@
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -45,38 +45,38 @@ FRAMES = Frames_2_2 | Frames | {name: type(name, (TextFrame,), {}) for name in (
 
 def read_tags(path: str | Path) -> dict[str, str | int | float | None]:
     """Return the columns of `TAG_NAMES`, `None` where the file has none: text, but numbers for `year` and `bpm`."""
-    containers = list(_read_containers(str(path)))
+    containers = _read_containers(str(path))
     parsers = {"year": _parse_year, "bpm": _parse_bpm}
     return {column: _find(column, containers, parsers.get(column, _parse_text)) for column in TAG_NAMES}
 
 
-def _find(column: str, containers: list[dict[str, list[str]]], parse: Callable[[list[str]], Any]) -> Any:
+def _find(column: str, containers: list[dict[str, list[str]] | None], parse: Callable[[list[str]], Any]) -> Any:
     """Return the first value of a column that can be parsed, `None` if there is none."""
-    values = (parse(tags[name]) for tags in containers for name in TAG_NAMES[column] if name in tags)
+    values = (parse(tags[name]) for tags in containers if tags for name in TAG_NAMES[column] if name in tags)
     return next((value for value in values if value is not None), None)
 
 
-def _read_containers(path: str) -> Iterator[dict[str, list[str]]]:
-    """Yield what `_texts_by_name` returns for each container of tags in a file, the one to trust most first."""
+def _read_containers(path: str) -> list[dict[str, list[str]] | None]:
+    """
+    Return what `_texts_by_name` returns for each container of tags in a file, the one to trust most first, and `None`
+    for a damaged one.
+    """
     file = _attempt(mutagen.File, path)
-    tags = None if file is None else file.tags
-    if file is None or isinstance(file, AAC):  # ID3 may be sound where the audio is not, or stand before AAC
-        tags = _attempt(ID3, path)
-    native = [] if tags is None else [_attempt(_texts_by_name, tags) or {}]
-    if isinstance(tags, ID3) and _find("year", native, _parse_year) is None:
-        kind = ID3 if file is None or isinstance(file, AAC) else type(file)
-        again = _attempt(kind, path, translate=False, known_frames=FRAMES)
-        if again is not None and (raw := again if kind is ID3 else again.tags) is not None:
-            native.append(_attempt(_texts_by_name, raw) or {})
-    other = []
-    if file is None or isinstance(file, (AAC, MP3)):
-        ape = _attempt(APEv2, path)
-        other = [] if ape is None else [_attempt(_texts_by_name, ape) or {}]
-    # ID3v1 cuts texts off after 30 characters.
-    is_short = isinstance(tags, ID3) and tags.version < (2,)
-    yield from other + native if is_short else native + other
+    # ID3 may be sound where the audio is not, and stand before AAC, of which mutagen reads nothing else.
+    reader = ID3 if file is None or isinstance(file, AAC) else type(file)
+    tags = _attempt(ID3, path) if reader is ID3 else file.tags
+    containers = [_attempt(_texts_by_name, tags)]
+    if isinstance(tags, ID3) and _find("year", containers, _parse_year) is None:
+        again = _attempt(reader, path, translate=False, known_frames=FRAMES)
+        containers.append(_attempt(_texts_by_name, again if reader is ID3 or again is None else again.tags))
+    if reader in (ID3, MP3):
+        ape = _attempt(_texts_by_name, _attempt(APEv2, path))
+        # ID3v1 cuts texts off after 30 characters.
+        is_short = isinstance(tags, ID3) and tags.version < (2,)
+        containers.insert(0 if is_short else len(containers), ape)
     if Path(path).suffix.lower() in INFO_SUFFIXES:
-        yield _attempt(_read_info, path) or {}
+        containers.append(_attempt(_read_info, path))
+    return containers
 
 
 def _attempt(function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
@@ -93,9 +93,11 @@ def _read_info(path: str) -> dict[str, list[str]]:
         return {name: [text] for name, text in file.copy_metadata().items()}
 
 
-def _texts_by_name(tags: mutagen.Tags) -> dict[str, list[str]]:
+def _texts_by_name(tags: mutagen.Tags | None) -> dict[str, list[str]]:
     """Return the texts of the tags that `TAG_NAMES` names, by name in lower case."""
     texts: dict[str, list[str]] = {}
+    if tags is None:
+        return texts
     known = {name for names in TAG_NAMES.values() for name in names}
     for key, value in tags.items():
         name = value.desc if isinstance(value, TXXX) else key

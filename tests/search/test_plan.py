@@ -111,7 +111,7 @@ def test_what_was_left_out_is_shown_by_kind(index, three):
     output = index(three)[1]
     assert "left out: 3 files that are not audio by their suffix (.jpg 2, .mid)" in output
     assert f"left out: 1 links to a folder that they are in ({three / 'itself'})" in output
-    assert f"1 folders or links could not be looked into; what the index has of them stays:\n  {three / 'gone'}: No" in output
+    assert f"1 folders or links could not be looked into, their tracks stay:\n  {three / 'gone'}: No" in output
 
 
 @pytest.mark.parametrize("on_disk, typed", [("NFC", "NFD"), ("NFD", "NFC")])
