@@ -68,13 +68,13 @@ def test_a_folder_is_the_same_by_all_its_names(index, three, tmp_path, monkeypat
 
 def test_new_permissions_change_nothing(index, three):
     before = index(three)[0].tracks()
-    (three / "a.opus").chmod(0o600)
+    (three / "c.opus").chmod(0o600)
     store, output = index(three)
     assert "3 tracks (nothing new)" in output
     assert [list(states.values()) for states in store.tracks().values()] == [
         list(states.values()) for states in before.values()
     ]
-    (three / "a.opus").chmod(0o644)
+    (three / "c.opus").chmod(0o644)
     assert {answer["file"] for answer in Library(store.uri).search("music")} == {"there"}
 
 
