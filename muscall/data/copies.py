@@ -41,6 +41,8 @@ def separate_splits(corpora: list[Corpus], name: str) -> list[Corpus]:
     Raises:
         `ValueError`: if nothing would be left of a split.
     """
+    if len({split for corpus in corpora for split, tracks in corpus.items() if isinstance(tracks, Dataset)}) < 2:
+        return corpora
     places, sources = [], []  # of each track its corpus, split and row, and what it is read from
     for number, corpus in enumerate(corpora):
         for split, tracks in corpus.items():

@@ -12,7 +12,9 @@ from collections import Counter, defaultdict
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from datasets import Dataset, Features, IterableDataset, Value, concatenate_datasets
+from datasets import Dataset, Features, IterableDataset, Value, concatenate_datasets, load_dataset_builder
+from datasets.utils.metadata import MetadataConfigs
+from huggingface_hub import DatasetCard
 from transformers.utils import logging
 
 from muscall.data.split_names import find_split, name_places
@@ -22,11 +24,31 @@ from muscall.data.tracks import AUDIO_COLUMNS
 
 logger = logging.get_logger(__name__)
 
+NOT_STATED = "in no split of README.md"  # what rows are called whose audio it does not mention
 METADATA_FILES = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
 
 
+def read_card(folder: Path) -> dict[Path, str]:
+    """
+    Return the split of each file of a folder where its `README.md` says so, under `configs`, as it may on the Hub.
+
+    Raises:
+        `ValueError`: if it has several configurations, or is not what `datasets` expects.
+    """
+    card = folder / "README.md"
+    if not card.is_file():
+        return {}
+    configs = MetadataConfigs.from_dataset_card_data(DatasetCard.load(card, ignore_metadata_errors=True).data)
+    if not any("data_files" in config for config in configs.values()):
+        return {}
+    if len(configs) > 1:
+        raise ValueError(f"{card} has {len(configs)} configurations: give the folder of one of them as the dataset")
+    splits = load_dataset_builder(str(folder)).config.data_files
+    return {Path(file): str(split) for split, files in splits.items() for file in files}
+
+
 def read_metadata(
-    folder: Path, tables: list[Path], audio: list[Path], streaming: bool
+    folder: Path, tables: list[Path], audio: list[Path], stated: dict[Path, str], streaming: bool
 ) -> dict[str, tuple[Dataset | IterableDataset, Path]]:
     """
     Return the rows of each split, and the folder that their audio paths start from.
@@ -38,6 +60,8 @@ def read_metadata(
         folder (`Path`): The folder of the corpus.
         tables (`list[Path]`): The files below it that are called as one of `METADATA_FILES`.
         audio (`list[Path]`): The audio files below it.
+        stated (`dict[Path, str]`):
+            The split of each file, as [`read_card`] returns it. If there are any, names of folders do not matter.
         streaming (`bool`): As in [`load_corpus`].
 
     Raises:
@@ -47,10 +71,11 @@ def read_metadata(
         if count > 1:
             both = " and ".join(str(table) for table in tables if table.parent == place)
             raise ValueError(f"{folder}: both {both} describe the audio in their folder")
-    parts = _divide_tables(folder, tables)
+    parts = _divide_tables(folder, tables, stated)
     splits = {}
     for split, tables_of_split in parts.items():
-        _check_owners(folder, split, [table for table, _ in tables_of_split])
+        if not stated:
+            _check_owners(folder, split, [table for table, _ in tables_of_split])
         if len(tables_of_split) == 1:
             ((table, rows),) = tables_of_split
             splits[split] = load_table(table, streaming) if rows is None else rows, table.parent
@@ -64,21 +89,25 @@ def read_metadata(
     return splits
 
 
-def _divide_tables(folder: Path, tables: list[Path]) -> dict[str, list[tuple[Path, Dataset | None]]]:
+def _divide_tables(
+    folder: Path, tables: list[Path], stated: dict[Path, str]
+) -> dict[str, list[tuple[Path, Dataset | None]]]:
     """Return for each split its tables, each with its rows of the split, or `None` where it is of one split."""
     places, loaded = [], {}
     for table in tables:
         parts = table.parent.relative_to(folder).parts
-        table_rows = None if find_split(parts) else load_table(table, streaming=False)
-        if not table_rows:
-            places.append((table, None, parts))
+        if find_split(parts) and not stated:
+            places.append((table, None, parts, None))
         else:
-            loaded[table] = table_rows
+            loaded[table] = load_table(table, streaming=False)
             column = _path_column(loaded[table])
             paths = loaded[table][column][:] if column else [None] * len(loaded[table])
-            places += [(table, row, (*parts, *_folders(path))) for row, path in enumerate(paths)]
+            for row, path in enumerate(paths):
+                split = stated.get(Path(os.path.realpath(table.parent / path)) if path else table, NOT_STATED)
+                places.append((table, row, (*parts, *_folders(path)), split))
+    named = [split for _, _, _, split in places] if stated else name_places([parts for _, _, parts, _ in places])
     rows = defaultdict(lambda: defaultdict(list))
-    for (table, row, _), split in zip(places, name_places([parts for _, _, parts in places]), strict=True):
+    for (table, row, _, _), split in zip(places, named, strict=True):
         rows[split][table].append(row)
     return {
         split: [

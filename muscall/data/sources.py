@@ -5,6 +5,7 @@ import json
 import os
 import re
 import tarfile
+from collections import Counter
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -27,7 +28,7 @@ from transformers.utils import logging
 
 from muscall.data.copies import hold_out, separate_splits
 from muscall.data.folders import list_files
-from muscall.data.metadata import METADATA_FILES, read_metadata
+from muscall.data.metadata import METADATA_FILES, read_card, read_metadata
 from muscall.data.split_names import SPLITS, find_split, standard_name, standard_names
 from muscall.data.tables import BUILDERS, check_table, describe_failure, escape_pattern, load_table
 from muscall.data.tracks import flatten, merge_tracks, read_captions, stream_tracks
@@ -43,6 +44,7 @@ Splits = dict[
 # What soundfile reads, by suffix in small letters.
 AUDIO_FILES = {".wav", ".w64", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".aifc", ".au", ".caf"}
 DATA_FILES = {".json", ".jsonl", ".csv", ".tsv", ".parquet", ".tar"}  # which say more than folders do
+ARCHIVES = {".parquet", ".tar"}  # which may hold audio
 
 
 def load_corpus(
@@ -164,9 +166,24 @@ def load_splits(
     splits = next((splits for splits in layouts if splits is not None), None)
     if splits is None:
         splits = _load_with_datasets(dataset, name, streaming)
+    if list(splits) == ["train"]:
+        splits = _divide_by_column(*splits["train"])
     names = standard_names(splits, dataset)
     rows = {names[split]: rows for split, (rows, _) in splits.items()}
     return rows, {names[split]: folder for split, (_, folder) in splits.items() if folder is not None}
+
+
+def _divide_by_column(rows: Rows, folder: Path | None) -> Splits:
+    """Return the splits that a column `split` tells apart; the only one where no row of it has the name of a split."""
+    column = next((name for name in rows.column_names or [] if name.lower() == "split"), None)
+    if column is None or not isinstance(rows, Dataset):
+        return {"train": (rows, folder)}
+    numbers = {}
+    for number, name in enumerate(rows[column]):
+        numbers.setdefault(standard_name(str(name).strip()), []).append(number)
+    if not numbers.keys() & set(SPLITS):
+        return {"train": (rows, folder)}
+    return {split: (rows.select(part), folder) for split, part in numbers.items()}
 
 
 # Layouts. Each function takes what a person calls the dataset and returns its splits, or `None` if it is of another.
@@ -187,7 +204,10 @@ def saved_folder(dataset: str, streaming: bool) -> Splits | None:
     path = Path(dataset)
     if not (path / "dataset_dict.json").is_file() and not (path / "state.json").is_file():
         return None
-    saved = load_from_disk(dataset)
+    try:
+        saved = load_from_disk(dataset)
+    except pa.ArrowInvalid as error:
+        raise ValueError(f"{dataset}: cannot be read: {error}") from error
     saved = saved.with_format(None)  # what was saved may have a format, which hides columns
     splits = {"train": saved} if isinstance(saved, Dataset) else saved
     return {split: (rows.to_iterable_dataset() if streaming else rows, None) for split, rows in splits.items()}
@@ -198,10 +218,17 @@ def metadata_folder(dataset: str, streaming: bool) -> Splits | None:
     path = Path(dataset)
     if not path.is_dir():
         return None
-    files = list_files(path).files
-    audio = [file for file in files if file.suffix.lower() in AUDIO_FILES]
-    tables = [file for file in files if file.name.lower() in METADATA_FILES]
-    return read_metadata(path, tables, audio, streaming) if tables else None
+    listing = list_files(path)
+    audio = [file for file in listing.files if file.suffix.lower() in AUDIO_FILES]
+    tables = [file for file in listing.files if file.name.lower() in METADATA_FILES]
+    archives = [file for file in listing.files if file.suffix.lower() in ARCHIVES and file not in tables]
+    if not tables or (archives and not audio):
+        return None
+    if listing.left_out:
+        logger.warning(f"{dataset}: left out are {listing.describe_left_out()}")
+    others = [file for file in listing.files if file.suffix.lower() in DATA_FILES and file not in tables]
+    _report_unused_tables(dataset, others)
+    return read_metadata(path, tables, audio, read_card(path), streaming)
 
 
 def papers_folder(dataset: str, streaming: bool) -> Splits | None:
@@ -227,14 +254,32 @@ def tar_folder(dataset: str, streaming: bool) -> Splits | None:
         files.setdefault(split, []).append(file)
     if not files:
         return None
+    others = [file for file in list_files(path).files if file.suffix.lower() in DATA_FILES - {".tar"}]
+    _report_unused_tables(dataset, others)
     sample = _read_first_sample(files.get("train", next(iter(files.values())))[0])
     features = Features.from_arrow_schema(pa.Table.from_pylist([sample]).schema)
     files = {split: [escape_pattern(file) for file in shards] for split, shards in files.items()}
-    splits = load_dataset("webdataset", data_files=files, features=features, streaming=streaming)
+    try:
+        splits = load_dataset("webdataset", data_files=files, features=features, streaming=streaming)
+    except (DatasetGenerationError, ValueError) as error:
+        raise ValueError(describe_failure(tars, error)) from error
     return {split: (rows, None) for split, rows in splits.items()}
 
 
 def _read_first_sample(tar_file: Path) -> dict:
+    """
+    Return the first sample of a tar file, a value for each extension.
+
+    Raises:
+        `ValueError`: if it cannot be read; the message names the file.
+    """
+    try:
+        return _read_sample(tar_file)
+    except (tarfile.TarError, ValueError) as error:
+        raise ValueError(f"{tar_file}: its first sample cannot be read: {error}") from error
+
+
+def _read_sample(tar_file: Path) -> dict:
     sample, first_key = {"__key__": "", "__url__": ""}, None
     with tarfile.open(tar_file) as tar:
         for member in tar:
@@ -258,7 +303,11 @@ def _load_with_datasets(dataset: str, name: str | None, streaming: bool) -> Spli
     path = Path(dataset)
     tables = [file for file in list_files(path).files if file.suffix.lower() in BUILDERS] if path.is_dir() else []
     if path.is_dir() and not tables:
-        raise ValueError(f"{dataset} has no {', '.join(METADATA_FILES)}, {', '.join(BUILDERS)} or .tar file")
+        found = Counter(file.suffix.lower() or "other" for file in list_files(path).files)
+        raise ValueError(
+            f"{dataset} has no {', '.join(METADATA_FILES)}, {', '.join(BUILDERS)} or .tar file. Its files: "
+            f"{', '.join(f'{count} {suffix}' for suffix, count in found.items()) or 'none'}"
+        )
     if path.is_dir() and escape_pattern(path.resolve()) != str(path.resolve()):
         raise ValueError(f"`datasets` takes the signs []*? in {path.resolve()} for a pattern: rename the folder")
     builder = load_dataset_builder(dataset, name)
@@ -277,7 +326,7 @@ def _load_with_datasets(dataset: str, name: str | None, streaming: bool) -> Spli
         _check_tables(dataset, tables, used)
     try:
         splits = load_dataset(dataset, name, streaming=streaming)
-    except (DatasetGenerationError, pa.ArrowInvalid) as error:
+    except (DatasetGenerationError, ValueError) as error:  # ArrowInvalid is a ValueError
         raise ValueError(describe_failure(tables or [path], error)) from error
     return {split: (rows, path if path.is_dir() else None) for split, rows in splits.items()}
 
@@ -296,8 +345,12 @@ def _check_tables(dataset: str, tables: list[Path], used: dict[str, list[Path]])
         if set(used) == {"train"} and split not in (None, "train"):
             raise ValueError(f"{table} would be read as training data: write the name of the split in small letters")
     names = {table.resolve() for files in used.values() for table in files}
-    if unused := [table for table in tables if table.resolve() not in names]:
-        logger.warning(f"{dataset}: {len(unused)} of its tables are not used: {', '.join(map(str, unused))}")
+    _report_unused_tables(dataset, [table for table in tables if table.resolve() not in names])
+
+
+def _report_unused_tables(dataset: str, tables: list[Path]) -> None:
+    if tables:
+        logger.warning(f"{dataset}: {len(tables)} of its tables are not used: {', '.join(map(str, tables))}")
 
 
 def label_folders(dataset: str) -> dict[str, Dataset] | None:

@@ -56,7 +56,7 @@ def check_table(file: Path) -> None:
                     f"{file}, line {number}: expected text in UTF-8, got the byte 0x{line[error.start]:02x}, which "
                     "another encoding has, Latin-1 for instance. Save it as UTF-8."
                 ) from error
-            filled += bool(line.strip())
+            filled += sum(bool(part.strip()) for part in line.splitlines())  # old Macs end lines with \r
     if filled <= (file.suffix.lower() == ".csv"):
         raise ValueError(f"{file} has no rows")
     if file.suffix.lower() == ".csv":
