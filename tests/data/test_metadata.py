@@ -1,11 +1,12 @@
 # Copyright 2026 The MusCALL repository authors. Licensed under the Apache License, Version 2.0.
 """Folders of audio with tables in them, above them or deeper, with no torchcodec installed."""
 
+import shutil
 import sys
 import unicodedata
 
 import pytest
-from corpora import check, make_tracks, numbers_of, write_ramp, write_table
+from corpora import check, make_bytes, make_tracks, numbers_of, write_ramp, write_table
 
 from muscall.data.sources import load_corpus
 
@@ -111,3 +112,51 @@ def test_two_tables_of_one_split_are_an_error(tmp_path):
     (tmp_path / "metadata.csv").rename(tmp_path / "train" / "metadata.csv")
     with pytest.raises(ValueError, match=r"both .*metadata.csv and .*metadata.jsonl describe the audio"):
         load_corpus(str(tmp_path))
+
+
+def write_card(folder, splits):
+    lines = "".join(f"  - split: {split}\n    path: {path}\n" for split, path in splits.items())
+    (folder / "README.md").write_text(f"---\nconfigs:\n- config_name: default\n  data_files:\n{lines}---\n")
+
+
+@pytest.mark.parametrize("above", [True, False])
+def test_splits_that_the_card_states(tmp_path, above):
+    parts = {"one": range(8), "two": [8], "three": [9]}
+    if above:
+        write_table(tmp_path / "metadata.csv", rows_above(tmp_path, parts))
+    else:
+        for name, numbers in parts.items():
+            write_split(tmp_path, name, numbers)
+    write_card(tmp_path, {"train": "one/**", "dev": "two/**", "test": "three/**"})
+    corpus = load_corpus(str(tmp_path))
+    check(corpus)
+    assert (numbers_of(corpus["validation"]), numbers_of(corpus["test"])) == ([8], [9])
+
+
+def test_audio_that_the_card_does_not_mention_is_counted(tmp_path, caplog):
+    write_table(tmp_path / "metadata.csv", rows_above(tmp_path, {"one": range(8), "two": [8, 9]}))
+    write_card(tmp_path, {"train": "one/**"})
+    assert sizes(load_corpus(str(tmp_path))) == [6, 1, 1]
+    assert "left out: in no split of README.md (2 rows)" in caplog.text
+
+
+def test_a_linked_split_is_named(tmp_path, caplog):
+    write_split(tmp_path, "train", range(10))
+    (tmp_path / "test").symlink_to(tmp_path / "train")
+    check(load_corpus(str(tmp_path)))
+    assert f"left out are 1 links to folders that are read already ({tmp_path / 'test'})" in caplog.text
+
+
+def test_other_tables_beside_metadata_are_named(tmp_path, caplog):
+    write_split(tmp_path, "train", range(10))
+    write_table(tmp_path / "test.csv", [{"file_name": "0.wav", "caption": "other"}])
+    check(load_corpus(str(tmp_path)))
+    assert f"1 of its tables are not used: {tmp_path / 'test.csv'}" in caplog.text
+
+
+def test_metadata_without_audio_beside_shards_of_audio(tmp_path, caplog):
+    write_table(tmp_path / "train-00000-of-00001.parquet", make_bytes(tmp_path / "source"))
+    shutil.rmtree(tmp_path / "source")
+    write_table(tmp_path / "extra" / "metadata.csv", [{"file_name": "0.wav", "caption": "other"}])
+    check(load_corpus(str(tmp_path)))
+    assert "1 of its tables are not used" in caplog.text

@@ -1,7 +1,7 @@
 # Copyright 2026 The MusCALL repository authors. Licensed under the Apache License, Version 2.0.
 """Corpora in every layout, and mixtures of them."""
 
-from pathlib import Path
+import shutil
 
 import numpy as np
 import pandas
@@ -23,7 +23,7 @@ from corpora import (
 )
 from datasets import Audio, Dataset, DatasetDict, Features, IterableDataset
 
-from muscall.data.sources import label_folders, load_corpus, mix_corpora
+from muscall.data.sources import load_corpus, mix_corpora
 from muscall.data.tracks import check_readable
 from muscall.data.windows import TrainingWindows
 
@@ -254,50 +254,55 @@ def test_mixtures(tmp_path):
     check_readable(mixed, "train", RATE)
 
 
-@pytest.mark.parametrize("validation", ["validation", "valid", "val", "dev"])
-def test_folder_per_label_in_a_folder_per_split(tmp_path, validation):
-    for number, place in enumerate(("train/calm", "train/loud", f"{validation}/calm", "test/loud")):
-        write_ramp(tmp_path / place / f"{number}.wav", number)
-    splits = label_folders(str(tmp_path))
-    labels = {split: {Path(row["audio"]).stem: row["label"] for row in rows} for split, rows in splits.items()}
-    assert labels == {"train": {"0": "calm", "1": "loud"}, "validation": {"2": "calm"}, "test": {"3": "loud"}}
+@pytest.mark.parametrize("layout", ["file", "folder", "shards", "saved"])
+def test_a_column_of_splits(tmp_path, caplog, layout):
+    names = ["train"] * 7 + ["extra", "Dev", "test"]
+    if layout in ("file", "folder"):
+        rows = make_tracks(tmp_path, "audio")
+    else:
+        rows = make_bytes(tmp_path / "source")
+        shutil.rmtree(tmp_path / "source")
+    rows = [{**row, "split": name} for row, name in zip(rows, names, strict=True)]
+    dataset = tmp_path
+    if layout == "file":
+        dataset = write_table(tmp_path / "tracks.csv", rows)
+    elif layout == "saved":
+        Dataset.from_list(rows).save_to_disk(tmp_path)
+    else:
+        write_table(tmp_path / ("metadata.csv" if layout == "folder" else "train-0000.parquet"), rows)
+    corpus = load_corpus(str(dataset))
+    assert [numbers_of(corpus[split]) for split in ("train", "validation", "test")] == [[*range(7)], [8], [9]]
+    assert "left out: extra (1 rows)" in caplog.text
 
 
-def test_folder_per_label_without_splits_is_the_test_split(tmp_path):
-    for number, label in enumerate(("calm", "loud")):
-        write_ramp(tmp_path / label / f"{number}.wav", number)
-    splits = label_folders(str(tmp_path))
-    assert {split: rows["label"][:] for split, rows in splits.items()} == {"test": ["calm", "loud"]}
+def test_a_column_split_of_other_words(tmp_path):
+    rows = [{**row, "split": "a" if number < 5 else "b"} for number, row in enumerate(make_tracks(tmp_path))]
+    write_table(tmp_path / "metadata.csv", rows)
+    check(load_corpus(str(tmp_path)))
 
 
-def test_labels_that_begin_with_dots(tmp_path):
-    for number, label in enumerate(("...Trail of Dead", ".38 Special")):
-        write_ramp(tmp_path / label / f"...{number}.WAV", number)
-    assert label_folders(str(tmp_path))["test"]["label"][:] == ["...Trail of Dead", ".38 Special"]
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("train-0000.tar", b"no tar", "train-0000.tar: its first sample cannot be read"),
+        ("metadata.tsv", b"file_name\tcaption\n", r"has no metadata.jsonl.* Its files: 1 .tsv"),
+    ],
+)
+def test_files_that_are_no_corpus_are_named(tmp_path, name, content, words):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=words):
+        load_corpus(str(tmp_path))
 
 
-def test_label_folders_name_what_they_leave_out(tmp_path, caplog):
-    write_ramp(tmp_path / "calm" / "0.wav", 0)
-    write_ramp(tmp_path / "loud" / "1.wav", 1)
-    for name in ("calm/2.m4a", "calm/._0.wav", "loud/cover.jpg"):
-        (tmp_path / name).write_bytes(b"")
-    (tmp_path / "also_calm").symlink_to(tmp_path / "calm", target_is_directory=True)
-    assert label_folders(str(tmp_path))["test"]["label"][:] == ["calm", "loud"]
-    for words in ("1 .m4a files", "1 .jpg files", "1 files of attributes", "1 links to folders that are read already"):
-        assert words in caplog.text
+def test_a_broken_folder_of_save_to_disk_is_named(tmp_path):
+    Dataset.from_list(make_bytes(tmp_path / "source")).save_to_disk(tmp_path / "saved")
+    (file,) = (tmp_path / "saved").glob("*.arrow")
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(ValueError, match=r"saved: cannot be read: Expected to read"):
+        load_corpus(str(tmp_path / "saved"))
 
 
-def test_label_folders_beside_those_of_splits_are_a_split(tmp_path):
-    for number, place in enumerate(("TRAIN/calm", "Eval/loud", "extra/calm")):
-        write_ramp(tmp_path / place / f"{number}.wav", number)
-    assert set(label_folders(str(tmp_path))) == {"train", "test", "extra"}
-
-
-@pytest.mark.parametrize("other", ["more.jsonl", "top.wav", "a/b/c/deep.wav"])
-def test_folders_that_are_not_labels(tmp_path, other):
-    write_ramp(tmp_path / "calm" / "0.wav", 0)
-    assert label_folders(str(tmp_path)) is not None
-    write_ramp(tmp_path / "scratch.wav", 1)
-    (tmp_path / other).parent.mkdir(parents=True, exist_ok=True)
-    (tmp_path / "scratch.wav").rename(tmp_path / other)
-    assert label_folders(str(tmp_path)) is None
+def test_a_split_called_all_is_named(tmp_path):
+    table = write_table(tmp_path / "data" / "all-00000-of-00001.parquet", [{"audio": b"0", "caption": "calm"}])
+    with pytest.raises(ValueError, match=f"{table}: cannot be read: `all` is a special split keyword"):
+        load_corpus(str(tmp_path))

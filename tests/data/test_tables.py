@@ -31,6 +31,10 @@ def test_empty_lines(tmp_path, suffix):
     assert load(tmp_path / f"corpus{suffix}", content) == [("a.wav", "Café"), ("b.wav", "calm")]
 
 
+def test_lines_that_end_as_on_old_macs(tmp_path):
+    assert load(tmp_path / "corpus.csv", CSV.replace("\n", "\r")) == [("a.wav", "Café"), ("b.wav", "calm")]
+
+
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
 @pytest.mark.parametrize("encoding", ["latin-1", "utf-16", "utf-16-le", "utf-16-be"])
 def test_other_encodings_are_named(tmp_path, suffix, encoding):

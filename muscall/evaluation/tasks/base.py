@@ -9,6 +9,7 @@ from typing import ClassVar
 
 from datasets import Dataset
 
+from muscall.data.copies import separate_splits
 from muscall.evaluation.arguments import Arguments
 from muscall.evaluation.presets import PRESETS
 from muscall.evaluation.systems import SystemEmbeds
@@ -82,6 +83,14 @@ class Task(ABC):
             raise ValueError(f"the split {self.split!r} is reported: nothing may be fitted to it or chosen on it")
         self.splits = {"reported": source[self.split]}
         self.splits |= {name: source[source.choose(other)] for name, other in others.items() if other is not None}
+        self.separate(source)
+
+    def separate(self, source: Tracks):
+        """Leave out of the train and validation splits what is also in the reported one, see [`separate_splits`]."""
+        names = {"train": "train", "validation": "validation", "test": "reported"}
+        splits = {split: self.splits[name] for split, name in names.items() if name in self.splits}
+        (splits,) = separate_splits([splits], source.name)
+        self.splits |= {names[split]: tracks for split, tracks in splits.items()}
 
     @abstractmethod
     def prepare(self, source: Tracks):

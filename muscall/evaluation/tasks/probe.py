@@ -21,6 +21,7 @@ class ProbeTask(LabelTask):
         if "validation" not in self.splits:
             parts = self.splits["train"].train_test_split(0.1, seed=0)
             self.splits |= {"train": parts["train"], "validation": parts["test"]}
+            self.separate(source)
 
     def measure(self, embeds: SystemEmbeds) -> Measurement:
         data = {name: (embeds.audio[name], references) for name, references in self.references.items()}
