@@ -12,6 +12,7 @@ from collections import Counter, defaultdict
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import yaml
 from datasets import Dataset, Features, IterableDataset, Value, concatenate_datasets, load_dataset_builder
 from datasets.utils.metadata import MetadataConfigs
 from huggingface_hub import DatasetCard
@@ -36,10 +37,14 @@ def read_card(folder: Path) -> dict[Path, str]:
         `ValueError`: if it has several configurations, or is not what `datasets` expects.
     """
     card = folder / "README.md"
-    if not card.is_file():
+    text = card.read_text(encoding="utf-8", errors="replace") if card.is_file() else ""
+    if not text.startswith("---"):  # no YAML
         return {}
-    configs = MetadataConfigs.from_dataset_card_data(DatasetCard.load(card, ignore_metadata_errors=True).data)
-    if not any("data_files" in config for config in configs.values()):
+    try:
+        configs = MetadataConfigs.from_dataset_card_data(DatasetCard(text, ignore_metadata_errors=True).data)
+    except (yaml.YAMLError, ValueError) as error:
+        raise ValueError(f"{card}: its YAML cannot be read: {error}") from error
+    if not any({"data_files", "data_dir"} & config.keys() for config in configs.values()):
         return {}
     if len(configs) > 1:
         raise ValueError(f"{card} has {len(configs)} configurations: give the folder of one of them as the dataset")

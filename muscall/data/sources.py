@@ -180,7 +180,7 @@ def _divide_by_column(rows: Rows, folder: Path | None) -> Splits:
         return {"train": (rows, folder)}
     numbers = {}
     for number, name in enumerate(rows[column]):
-        numbers.setdefault(standard_name(str(name).strip()), []).append(number)
+        numbers.setdefault("no split" if name is None else standard_name(str(name).strip()), []).append(number)
     if not numbers.keys() & set(SPLITS):
         return {"train": (rows, folder)}
     return {split: (rows.select(part), folder) for split, part in numbers.items()}
@@ -224,6 +224,12 @@ def metadata_folder(dataset: str, streaming: bool) -> Splits | None:
     archives = [file for file in listing.files if file.suffix.lower() in ARCHIVES and file not in tables]
     if not tables or (archives and not audio):
         return None
+    # A link to an audio file is no loss: a row that names it reads it.
+    listing.left_out = [
+        (kind, file)
+        for kind, file in listing.left_out
+        if not Path(file).is_file() or Path(file).name.lower() in METADATA_FILES
+    ]
     if listing.left_out:
         logger.warning(f"{dataset}: left out are {listing.describe_left_out()}")
     others = [file for file in listing.files if file.suffix.lower() in DATA_FILES and file not in tables]

@@ -160,3 +160,28 @@ def test_metadata_without_audio_beside_shards_of_audio(tmp_path, caplog):
     write_table(tmp_path / "extra" / "metadata.csv", [{"file_name": "0.wav", "caption": "other"}])
     check(load_corpus(str(tmp_path)))
     assert "1 of its tables are not used" in caplog.text
+
+
+@pytest.mark.parametrize("text", ["Caf\u00e9", "# Music\n---\n", "---\nlicense: cc0-1.0\n---\n"])
+def test_cards_that_say_nothing_of_splits(tmp_path, text):
+    write_split(tmp_path, "train", range(10))
+    (tmp_path / "README.md").write_bytes(text.encode("latin-1"))
+    check(load_corpus(str(tmp_path)))
+
+
+@pytest.mark.parametrize(
+    ("configs", "words"),
+    [
+        ("configs: [a: b: c", "README.md: its YAML cannot be read"),
+        ("configs: all", "README.md: its YAML cannot be read: Expected configs to be a list, but got 'all'"),
+        (
+            "configs:\n- config_name: a\n  data_dir: a\n- config_name: b\n  data_dir: b",
+            "README.md has 2 configurations: give the folder of one of them as the dataset",
+        ),
+    ],
+)
+def test_cards_that_cannot_be_followed_are_named(tmp_path, configs, words):
+    write_split(tmp_path, "a", range(10))
+    (tmp_path / "README.md").write_text(f"---\n{configs}\n---\n")
+    with pytest.raises(ValueError, match=words):
+        load_corpus(str(tmp_path))
