@@ -8,14 +8,29 @@ from numbers import Real
 from typing import Any
 
 import numpy as np
+import torch
 from transformers import BatchFeature, PreTrainedTokenizerBase, ProcessorMixin, SequenceFeatureExtractor
 from transformers.utils import logging
 
 
 try:  # as remote code the files are siblings in a package; in the checkout they are top-level modules
-    from .audio_muscall import AudioReader, AudioSource, check_sampling_rate, read_audio
+    from .audio_muscall import (
+        MAX_CHANNELS,
+        AudioReader,
+        AudioSource,
+        check_sampling_rate,
+        is_samples_and_rate,
+        read_audio,
+    )
 except ImportError:
-    from audio_muscall import AudioReader, AudioSource, check_sampling_rate, read_audio
+    from audio_muscall import (
+        MAX_CHANNELS,
+        AudioReader,
+        AudioSource,
+        check_sampling_rate,
+        is_samples_and_rate,
+        read_audio,
+    )
 
 
 logger = logging.get_logger(__name__)
@@ -87,9 +102,11 @@ class MusCALLFeatureExtractor(SequenceFeatureExtractor):
         Cut tracks into windows.
 
         Args:
-            audio (`str`, `Path`, `bytes`, `np.ndarray`, `torch.Tensor`, `dict`, `AudioDecoder` or a `list` of these):
-                One track or a batch; files, samples of shape `(samples,)` or `(channels, samples)`, `datasets` Audio
-                dicts or torchcodec decoders, in any mixture and at any rates. A list of numbers is one track.
+            audio (`str`, `Path`, `bytes`, `np.ndarray`, `torch.Tensor`, `dict`, `tuple`, `AudioDecoder` or a `list`):
+                One track or a batch; files, samples of shape `(samples,)` or `(channels, samples)`, pairs of samples
+                and their rate, `datasets` Audio dicts or torchcodec decoders, in any mixture and at any rates. A list
+                of numbers is one track. An array of shape `(batch, channels, samples)`, or `(batch, samples)` with
+                more than 16 tracks, is a batch; one with a first axis of 3 to 16 is refused, as it may be a track.
             sampling_rate (`int` or `list[int]`, *optional*):
                 The rate that bare samples were recorded at, in hertz (Hz), which they need: for all, or one for each
                 track (`None` for a track that states its own).
@@ -205,7 +222,9 @@ def _as_batch(
     audio: AudioSource | list[AudioSource], sampling_rate: float | list[float | None] | None
 ) -> tuple[list[AudioSource], list[float | None]]:
     """Return the tracks of a call and the sampling rate that was given for each."""
-    if not isinstance(audio, (list, tuple)) or (len(audio) > 0 and isinstance(audio[0], Real)):
+    if isinstance(audio, (np.ndarray, torch.Tensor)) and _is_batch(audio, sampling_rate):
+        audio = list(audio)
+    elif is_samples_and_rate(audio) or not isinstance(audio, (list, tuple)) or (audio and isinstance(audio[0], Real)):
         audio = [audio]
     if len(audio) == 0:
         raise ValueError("audio is an empty list: expected at least one track")
@@ -213,6 +232,20 @@ def _as_batch(
     if len(rates) != len(audio):
         raise ValueError(f"got {len(rates)} sampling rates for {len(audio)} tracks: expected one rate for each")
     return audio, rates
+
+
+def _is_batch(array: np.ndarray | torch.Tensor, sampling_rate: float | list[float | None] | None) -> bool:
+    """Tell whether the first axis of an array is a batch; one of 3 to `MAX_CHANNELS` may be either, and is refused."""
+    if array.ndim == 3 or (array.ndim == 2 and isinstance(sampling_rate, (list, tuple))):
+        return True
+    if array.ndim != 2 or array.shape[0] < 3:
+        return False
+    if array.shape[0] <= MAX_CHANNELS:
+        raise ValueError(
+            f"an array of shape {tuple(array.shape)} is a track of {array.shape[0]} channels or a batch of tracks: "
+            "pass [array] for the one and list(array) for the other"
+        )
+    return array.shape[0] < array.shape[1]
 
 
 @contextmanager

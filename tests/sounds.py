@@ -31,3 +31,18 @@ def write(path, samples, rate, **options):
         for start in range(0, len(samples), 8192):
             file.write(samples[start : start + 8192])
     return path
+
+
+def mp3_frames(data):
+    """Split an MP3 that is nothing but frames."""
+    low = (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
+    high = (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)
+    frames = []
+    while data:
+        version, code = data[1] >> 3 & 3, data[2]
+        kilobits, factor = (high, 144) if version == 3 else (low, 72)
+        rate = (44100, 48000, 32000)[code >> 2 & 3] // {3: 1, 2: 2, 0: 4}[version]
+        size = factor * 1000 * kilobits[(code >> 4) - 1] // rate + (code >> 1 & 1)
+        frames.append(data[:size])
+        data = data[size:]
+    return frames

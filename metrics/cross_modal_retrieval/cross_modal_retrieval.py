@@ -180,7 +180,10 @@ def query_statistics(
 def _as_matrix(name, embeds):
     if isinstance(embeds, torch.Tensor):
         embeds = embeds.detach().float().cpu().numpy()
-    embeds = np.ascontiguousarray(embeds, dtype=np.float32)
+    try:
+        embeds = np.ascontiguousarray(embeds, dtype=np.float32)
+    except (TypeError, ValueError) as error:  # numpy's words on ragged rows and on text
+        raise ValueError(f"`{name}` must be an array of numbers, got one that numpy refuses: {error}") from error
     if embeds.ndim != 2 or 0 in embeds.shape:
         raise ValueError(f"`{name}` must be of shape (rows, dim) with rows and dim above 0, got {embeds.shape}.")
     peak = np.maximum(embeds.max(axis=1), -embeds.min(axis=1))
@@ -416,6 +419,16 @@ class CrossModalRetrieval(evaluate.Metric):
                 "https://doi.org/10.1007/978-3-540-78646-7_38",
             ],
         )
+
+    def compute(self, **inputs):
+        """Compute the metrics."""
+        for argument, values in inputs.items():
+            if isinstance(values, Iterator):
+                raise ValueError(
+                    f"`{argument}` must be a list or an array, got a {type(values).__name__}, which can be read only "
+                    f"once: pass list({argument})."
+                )
+        return super().compute(**inputs)
 
     def _compute(self, **inputs):
         return metrics_from_ranks(**inputs) if self.config_name == "ranks" else metrics_from_embeds(**inputs)

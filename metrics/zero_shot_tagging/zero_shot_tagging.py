@@ -4,7 +4,7 @@
 import collections
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import datasets
 import evaluate
@@ -413,6 +413,16 @@ class ZeroShotTagging(evaluate.Metric):
                 "https://scikit-learn.org/stable/modules/generated/sklearn.metrics.average_precision_score.html",
             ],
         )
+
+    def compute(self, **inputs):
+        """Compute the metrics."""
+        for argument, values in inputs.items():
+            if isinstance(values, Iterator):
+                raise ValueError(
+                    f"`{argument}` must be a list or an array, got a {type(values).__name__}, which can be read only "
+                    f"once: pass list({argument})."
+                )
+        return super().compute(**inputs)
 
     def _compute(self, **inputs):
         return single_label_metrics(**inputs) if self.config_name == "single_label" else multi_label_metrics(**inputs)

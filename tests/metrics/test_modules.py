@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 
+import evaluate
 import pytest
 import yaml
 from helpers import ROOT
@@ -60,3 +61,21 @@ def test_loads_by_path_offline_in_a_fresh_process(tmp_path, name, code, printed)
         env=environment,
     )
     assert process.stdout.strip() == printed, process.stderr
+
+
+@pytest.mark.parametrize("argument", ["text_embeds", "audio_embeds", "audio_ids"])
+def test_retrieval_says_what_it_wants_instead_of_a_generator(tmp_path, argument):
+    metric = evaluate.load(str(METRICS / "cross_modal_retrieval"), cache_dir=str(tmp_path))
+    inputs = {"text_embeds": [[1.0, 0.0]], "audio_embeds": [[1.0, 0.0]], "audio_ids": [0]}
+    inputs[argument] = (row for row in inputs[argument])
+    with pytest.raises(ValueError, match=rf"`{argument}` must be a list .* got a generator.*list\({argument}\)"):
+        metric.compute(**inputs)
+
+
+@pytest.mark.parametrize("argument", ["scores", "references", "labels"])
+def test_tagging_says_what_it_wants_instead_of_a_generator(tmp_path, argument):
+    metric = evaluate.load(str(METRICS / "zero_shot_tagging"), cache_dir=str(tmp_path))
+    inputs = {"scores": [[1.0, 0.0]], "references": [[1, 0]], "labels": ["a", "b"]}
+    inputs[argument] = map(list, inputs[argument])
+    with pytest.raises(ValueError, match=rf"`{argument}` must be a list .* got a map.*list\({argument}\)"):
+        metric.compute(**inputs)
