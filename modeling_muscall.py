@@ -473,7 +473,8 @@ def mean_cosine(embeds: torch.Tensor) -> float:
     return ((embeds.sum(0).square().sum() - size) / (size * (size - 1))).item()
 
 
-MusCALLModel.register_for_auto_class("AutoModel")
+for model_class in (MusCALLModel, *AUDIO_MODELS.values()):
+    model_class.register_for_auto_class("AutoModel")
 
 __all__ = [
     "AUDIO_MODELS",

@@ -55,7 +55,7 @@ from muscall.training.checkpointing import TrainState, load_checkpoint, replace_
 from muscall.training.gradient_cache import backward
 from muscall.training.objectives import Objective
 from muscall.training.publishing import collect_results, prepare_output, push_to_hub, write_results
-from muscall.training.signals import StopRequest
+from muscall.training.signals import StopRequest, restore_signals
 from muscall.training.tracking import LogInterval, report_unreadable
 from processing_muscall import MusCALLProcessor
 
@@ -117,7 +117,8 @@ def main(command_line: list[str] | None = None) -> None:
         end(run)
         sys.exit(130)
 
-    # Test the best model
+    # Test the best model; from here on there is nothing to save that --resume would not do again
+    restore_signals()
     load_best(run)
     metrics, chance = evaluate(run, run.data.splits["test"], NUM_RESAMPLES)
 

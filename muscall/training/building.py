@@ -16,7 +16,7 @@ from transformers import AutoProcessor, AutoTokenizer, CLIPTokenizer, PreTrained
 from configuration_muscall import MusCALLConfig
 from modeling_muscall import AUDIO_MODELS, MusCALLAudioTower, MusCALLModel
 from muscall.captions import CaptionEmbeddings
-from muscall.checkpoint import with_code
+from muscall.checkpoint import resolve
 from muscall.data.sources import load_corpus, mix_corpora
 from muscall.data.tracks import check_readable
 from muscall.data.windows import TrainingCollator, TrainingStream, TrainingWindows
@@ -72,8 +72,9 @@ def build_model(args: ModelArguments) -> tuple[MusCALLModel, MusCALLProcessor]:
 
 def _load_model(args: ModelArguments) -> tuple[MusCALLModel, MusCALLProcessor]:
     """Load a MusCALL checkpoint, and give it a new audio tower where the configuration asks for one."""
-    model = MusCALLModel.from_pretrained(args.model_name_or_path, dtype=torch.float32)
-    processor = AutoProcessor.from_pretrained(**with_code(args.model_name_or_path), trust_remote_code=True)
+    folder = resolve(args.model_name_or_path)
+    model = MusCALLModel.from_pretrained(folder, dtype=torch.float32)
+    processor = AutoProcessor.from_pretrained(folder, trust_remote_code=True)
     if "audio_config" in args.model_config:
         replace_audio_tower(model, args.model_config["audio_config"])
         processor.feature_extractor = build_feature_extractor(model)
@@ -109,7 +110,10 @@ def load_audio_tower(name_or_path: str) -> MusCALLAudioTower:
         raise ValueError(
             f"{name_or_path} is no audio tower: expected one of {', '.join(AUDIO_MODELS)}, got {model_type!r}"
         )
-    return AUDIO_MODELS[model_type].from_pretrained(name_or_path, dtype=torch.float32)
+    tower = AUDIO_MODELS[model_type].from_pretrained(name_or_path, dtype=torch.float32)
+    tower.config.name_or_path = ""  # neither its path nor where its code lies means anything in the folder of a model
+    vars(tower.config).pop("auto_map", None)
+    return tower
 
 
 def replace_audio_tower(model: MusCALLModel, audio_config: dict) -> None:

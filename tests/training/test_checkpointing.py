@@ -6,10 +6,11 @@ import re
 import shutil
 import signal
 
+import psutil
 import pytest
 import torch
 from safetensors.torch import load_file
-from train_runs import TORCHRUN, arguments, finish, start, stop_after
+from train_runs import TORCHRUN, arguments, finish, start, stop_after, wait_for_step
 
 from muscall.training.checkpointing import TrainState, list_checkpoints, read_state, replace_files
 
@@ -55,6 +56,18 @@ def test_sigterm_to_the_whole_group_saves(corpus, recipe, tmp_path):
     """As a cluster sends it: also to the workers of the loader, which the run still needs."""
     stop_after(process := start(arguments(recipe, corpus, tmp_path / "run")), tmp_path / "run", 3, signal.SIGTERM)
     stopped = int(re.search(r"Stopped at step (\d+) and saved", finish(process, 130))[1])
+    assert list_checkpoints(tmp_path / "run" / "checkpoints")[-1].name == f"step-{stopped:07d}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_every_process_of_a_job_saves(corpus, recipe, tmp_path, number):
+    """As schedulers send it; the launcher passes it on, so that each process gets it more than once."""
+    args = arguments(recipe, corpus, tmp_path / "run", "--batch_size", 4)
+    wait_for_step(process := start(args, TORCHRUN), tmp_path / "run", 3)
+    for member in [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]:
+        member.send_signal(number)
+    stopped = int(re.search(r"Stopped at step (\d+) and saved", process.communicate(timeout=300)[0])[1])
     assert list_checkpoints(tmp_path / "run" / "checkpoints")[-1].name == f"step-{stopped:07d}"
 
 
