@@ -20,7 +20,7 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import send_to_device, set_seed
+from accelerate.utils import broadcast_object_list, send_to_device, set_seed
 from datasets import Dataset
 from safetensors.torch import load_model
 from torch import nn
@@ -30,9 +30,11 @@ from transformers import get_cosine_schedule_with_warmup
 
 from corpus.build import resolve_dataset
 from modeling_muscall import MAX_LOGIT_SCALE, MusCALLModel
+from muscall.data.fingerprint import fingerprint_corpus
 from muscall.evaluation.embedding import embed_corpus
 from muscall.evaluation.report import describe_recall
 from muscall.evaluation.retrieval import chance_metrics, retrieval_metrics
+from muscall.launch import errors_in_words
 from muscall.training.arguments import (
     DataArguments,
     ModelArguments,
@@ -180,10 +182,11 @@ def build_run(model_args: ModelArguments, data_args: DataArguments, args: Traini
     accelerator.register_for_checkpointing(scheduler)
 
     # Resume
+    corpus = broadcast_object_list([fingerprint_corpus(splits) if accelerator.is_main_process else None])[0]
     if args.resume:
-        state = load_checkpoint(accelerator, Path(args.output_dir) / "checkpoints", arguments)
+        state = load_checkpoint(accelerator, Path(args.output_dir) / "checkpoints", arguments, corpus)
     else:
-        state = TrainState(arguments=arguments)
+        state = TrainState(arguments=arguments, corpus=corpus)
         set_seed(args.seed, device_specific=True)  # dropout differs between processes
     accelerator.init_trackers("muscall", config={key: str(value) for key, value in arguments.items()})
     built = (accelerator, model, processor, data, objective, wrapped, optimizer, scheduler)
@@ -338,4 +341,5 @@ def end(run: Run) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with errors_in_words():
+        main()

@@ -20,7 +20,7 @@ from muscall.checkpoint import resolve
 from muscall.data.sources import load_corpus, mix_corpora
 from muscall.data.tracks import check_readable
 from muscall.data.windows import TrainingCollator, TrainingStream, TrainingWindows
-from muscall.launch import start_accelerator
+from muscall.launch import launcher_precision, start_accelerator
 from muscall.training.arguments import ROOT, DataArguments, ModelArguments, TrainingArguments
 from muscall.training.distillation import DistillationTask, FunctionMatchingWindows
 from muscall.training.objectives import ContrastiveTask, Objective, SelfSupervisionTask, Task
@@ -31,7 +31,7 @@ from processing_muscall import MusCALLFeatureExtractor, MusCALLProcessor
 
 def build_accelerator(args: TrainingArguments) -> Accelerator:
     """Return the accelerator of a run, with its trackers."""
-    mixed_precision = args.mixed_precision
+    mixed_precision = args.mixed_precision or launcher_precision()
     if mixed_precision is None:
         mixed_precision = "bf16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "no"
     output_dir = Path(args.output_dir)
@@ -300,7 +300,7 @@ def build_optimizer(objective: Objective, args: TrainingArguments) -> torch.opti
             {
                 "name": f"{part}/{'decayed' if decayed else 'not_decayed'}",
                 "params": parameters,
-                "lr": rates.get(part) or args.learning_rate,
+                "lr": args.learning_rate if rates.get(part) is None else rates[part],
                 "weight_decay": args.weight_decay if decayed else 0.0,
             }
             for (part, decayed), parameters in groups.items()
