@@ -198,6 +198,8 @@ def describe_run(run: Run) -> None:
     args, data = run.args, run.data
     num_parameters = sum(parameter.numel() for parameter in run.model.parameters())
     precision = "float32" if run.accelerator.mixed_precision == "no" else run.accelerator.mixed_precision
+    if precision != "float32" and args.mixed_precision is None:
+        precision += " (--mixed_precision no: float32)"  # a launcher that says no may mean it, or say it by default
     run.say(f"{num_parameters / 1e6:.1f} M parameters in {precision} on {run.accelerator.device}")
     num_test = len(data.splits["test"])
     run.say(f"tracks: {data.num_tracks or 'a stream of'} train, {len(data.validation)} validation, {num_test} test")

@@ -17,7 +17,7 @@ from configuration_muscall import MusCALLConfig
 from modeling_muscall import AUDIO_MODELS, MusCALLAudioTower, MusCALLModel
 from muscall.captions import CaptionEmbeddings
 from muscall.checkpoint import resolve
-from muscall.data.sources import load_corpus, mix_corpora
+from muscall.data.sources import load_corpus, load_splits, mix_corpora
 from muscall.data.tracks import check_readable
 from muscall.data.windows import TrainingCollator, TrainingStream, TrainingWindows
 from muscall.launch import launcher_precision, start_accelerator
@@ -30,8 +30,8 @@ from processing_muscall import MusCALLFeatureExtractor, MusCALLProcessor
 
 
 def build_accelerator(args: TrainingArguments) -> Accelerator:
-    """Return the accelerator of a run, with its trackers."""
-    mixed_precision = args.mixed_precision or launcher_precision()
+    """Return the accelerator of a run, with its trackers; `args` get the precision that the launcher names."""
+    args.mixed_precision = mixed_precision = args.mixed_precision or launcher_precision()
     if mixed_precision is None:
         mixed_precision = "bf16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "no"
     output_dir = Path(args.output_dir)
@@ -173,7 +173,19 @@ class TrainingData:
 
 
 def load_corpora(datasets: list[str], data_args: DataArguments, seed: int) -> dict[str, Dataset | IterableDataset]:
-    """Load datasets, each a Hub id, a folder or a file, and mix them: `train`, `validation` and `test`."""
+    """
+    Load datasets, each a Hub id, a folder or a file, and mix them: `train`, `validation` and `test`.
+
+    Raises:
+        `ValueError`: if an argument about the data has no effect on these datasets.
+    """
+    if data_args.holdout_fraction != DataArguments.holdout_fraction and not data_args.streaming:
+        split_names = [load_splits(dataset, data_args.dataset_name)[0].keys() for dataset in datasets]
+        if all({"validation", "test"} <= names for names in split_names):
+            raise ValueError(
+                f"holdout_fraction {data_args.holdout_fraction} would have no effect: {' and '.join(datasets)} brings "
+                "its own validation and test splits."
+            )
     corpora = [
         load_corpus(
             dataset,
@@ -187,7 +199,14 @@ def load_corpora(datasets: list[str], data_args: DataArguments, seed: int) -> di
         )
         for dataset in datasets
     ]
-    return mix_corpora(corpora, data_args.dataset_weights, seed)
+    splits = mix_corpora(corpora, data_args.dataset_weights, seed)
+    known = [tracks for tracks in splits.values() if isinstance(tracks, Dataset)]
+    if data_args.npy_sampling_rate and not any(any(tracks["sampling_rate"]) for tracks in known):
+        raise ValueError(
+            f"npy_sampling_rate {data_args.npy_sampling_rate} would have no effect: {' and '.join(datasets)} has no "
+            ".npy files."
+        )
+    return splits
 
 
 def build_data(

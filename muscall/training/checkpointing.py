@@ -114,6 +114,8 @@ def load_checkpoint(accelerator: Accelerator, folder: Path, arguments: dict, cor
     state = read_state(checkpoints[-1])
     arguments = json.loads(json.dumps(arguments))  # tuples become lists, as in the file
     saved = state.arguments
+    if state.corpus == corpus and not arguments["streaming"]:  # of a stream the name alone is known
+        saved["dataset"] = arguments["dataset"]  # the same tracks and captions, wherever they are now
     changed = [name for name in sorted(arguments.keys() | saved.keys()) if arguments.get(name) != saved.get(name)]
     if changed:
         changes = ", ".join(f"{name} was {saved.get(name)!r}, now {arguments.get(name)!r}" for name in changed)

@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 from train_runs import TORCHRUN, arguments, finish, start, stop_after, wait_for_step
 
+from muscall.training import checkpointing
 from muscall.training.checkpointing import TrainState, list_checkpoints, read_state, replace_files
 
 
@@ -92,6 +93,46 @@ def test_a_streamed_run_is_killed_and_goes_on_as_if_not(corpus, recipe, tmp_path
 def test_resuming_with_other_arguments_is_refused(run_main, finished, corpus, recipe):
     with pytest.raises(ValueError, match="with other arguments: learning_rate was 0.003, now 0.1, seed was 0, now 1$"):
         run_main(arguments(recipe, corpus, finished, "--resume", "--learning_rate", 0.1, "--seed", 1))
+
+
+def change_captions(folder):
+    metadata = folder / "train" / "metadata.jsonl"
+    metadata.write_text(metadata.read_text().replace("low", "lower"))
+
+
+@pytest.mark.slow
+def test_resuming_with_another_corpus_is_refused(run_main, finished, corpus, recipe, tmp_path):
+    other = shutil.copytree(corpus, tmp_path / "corpus")
+    change_captions(other)
+    args = arguments(recipe, other, finished, "--resume")
+    with pytest.raises(ValueError, match="with other arguments: dataset was .*, now .*corpus"):
+        run_main(args)
+    folder = shutil.copytree(finished, tmp_path / "run")
+    checkpoint = list_checkpoints(folder / "checkpoints")[-1]
+    values = json.loads((checkpoint / "trainer_state.json").read_text())
+    values["arguments"]["dataset"] = [str(other)]
+    (checkpoint / "trainer_state.json").write_text(json.dumps(values))
+    with pytest.raises(ValueError, match="with another corpus: captions of train are others"):
+        run_main(arguments(recipe, other, folder, "--resume"))
+
+
+@pytest.mark.slow
+def test_a_corpus_that_was_moved_and_a_checkpoint_without_a_fingerprint(
+    run_main, finished, corpus, recipe, tmp_path, caplog
+):
+    moved, folder = shutil.copytree(corpus, tmp_path / "corpus"), shutil.copytree(finished, tmp_path / "run")
+    run_main(arguments(recipe, moved, folder, "--resume"))
+    results = json.loads((folder / "results.json").read_text())
+    assert results["arguments"]["dataset"] == [str(moved)]
+    assert results["test"] == json.loads((finished / "results.json").read_text())["test"]
+
+    checkpoint = list_checkpoints(folder / "checkpoints")[-1]
+    values = json.loads((checkpoint / "trainer_state.json").read_text())
+    del values["corpus"]  # as earlier versions wrote it
+    (checkpoint / "trainer_state.json").write_text(json.dumps(values))
+    checkpointing.logger.propagate = True  # transformers' loggers do not, and caplog listens at the root
+    run_main(arguments(recipe, corpus, folder, "--resume"))
+    assert "does not say what corpus it was made with" in caplog.text
 
 
 @pytest.mark.slow
