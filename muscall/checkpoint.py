@@ -5,13 +5,15 @@ import hashlib
 import io
 import json
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import soundfile
 import torch
 from huggingface_hub import snapshot_download
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from transformers import AutoModel, AutoProcessor
 
@@ -76,6 +78,15 @@ def resolve(model_name_or_path: str) -> Path:
     if Path(model_name_or_path).exists() or not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", model_name_or_path):
         raise ValueError(f"{model_name_or_path}: expected the folder of a checkpoint, or the id of one on the Hub")
     return Path(snapshot_download(model_name_or_path, allow_patterns=MODEL_FILES, ignore_patterns=["*/*"]))
+
+
+@contextmanager
+def damaged_weights_in_words(name: str | Path | None) -> Iterator[None]:
+    """Raise a `ValueError` that names the checkpoint where safetensors cannot read its weights, which does not."""
+    try:
+        yield
+    except SafetensorError as error:
+        raise ValueError(f"the weights of {name} are damaged: {error}") from error
 
 
 def make_audio(seconds: float) -> bytes:

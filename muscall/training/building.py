@@ -10,13 +10,14 @@ import torch
 from accelerate import Accelerator, DataLoaderConfiguration, skip_first_batches
 from accelerate.utils import ProjectConfiguration
 from datasets import Dataset, IterableDataset
+from huggingface_hub.errors import StrictDataclassError
 from torch.utils.data import DataLoader
 from transformers import AutoProcessor, AutoTokenizer, CLIPTokenizer, PreTrainedConfig
 
 from configuration_muscall import MusCALLConfig
 from modeling_muscall import AUDIO_MODELS, MusCALLAudioTower, MusCALLModel
 from muscall.captions import CaptionEmbeddings
-from muscall.checkpoint import resolve
+from muscall.checkpoint import damaged_weights_in_words, resolve
 from muscall.data.sources import load_corpus, load_splits, mix_corpora
 from muscall.data.tracks import check_readable
 from muscall.data.windows import TrainingCollator, TrainingStream, TrainingWindows
@@ -57,10 +58,13 @@ def build_model(args: ModelArguments) -> tuple[MusCALLModel, MusCALLProcessor]:
         `OSError`: if a checkpoint is neither here nor on the Hub.
         `ValueError`: if the parts do not fit together.
     """
+    names = (args.model_name_or_path, args.audio_model_name_or_path, args.text_model_name_or_path)
     try:
-        return _load_model(args) if args.model_name_or_path else _compose_model(args)
+        with damaged_weights_in_words(" or ".join(name for name in names if name)):
+            return _load_model(args) if args.model_name_or_path else _compose_model(args)
+    except StrictDataclassError as error:
+        raise ValueError(f"model_config: {' '.join(str(error).split())}") from error
     except OSError as error:
-        names = (args.model_name_or_path, args.audio_model_name_or_path, args.text_model_name_or_path)
         missing = ", ".join(name for name in names if name and not Path(name).is_dir())
         if not missing:
             raise

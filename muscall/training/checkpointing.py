@@ -64,7 +64,7 @@ def save_checkpoint(accelerator: Accelerator, folder: Path, state: TrainState, t
     if accelerator.is_main_process:
         shutil.rmtree(partial, ignore_errors=True)
     accelerator.wait_for_everyone()
-    with full_disk_in_words(folder):
+    with writing_to(folder):
         accelerator.save_state(str(partial))
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
@@ -157,15 +157,13 @@ def read_state(checkpoint: Path) -> TrainState:
 
 
 @contextmanager
-def full_disk_in_words(folder: Path) -> Iterator[None]:
-    """
-    Raise an `OSError` that says so where the disk of a folder is full.
-
-    torch and safetensors raise errors of their own when they cannot write, which do not say why.
-    """
+def writing_to(folder: Path) -> Iterator[None]:
+    """Raise an `OSError`, as Python does, where torch and safetensors cannot write to a folder: its disk is full."""
     try:
         yield
-    except (RuntimeError, SafetensorError) as error:
+    except SafetensorError as error:
+        raise OSError(f"{folder} cannot be written to: {error}") from error
+    except RuntimeError as error:  # torch does not say why
         if shutil.disk_usage(folder).free > FULL_DISK:
             raise
         raise OSError(f"the disk of {folder} is full: {error}") from error
@@ -177,7 +175,7 @@ def replace_files(folder: Path) -> Iterator[Path]:
     partial = folder / ".partial"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    with full_disk_in_words(folder):
+    with writing_to(folder):
         yield partial
     for path in sorted(partial.iterdir()):
         os.replace(path, folder / path.name)

@@ -9,11 +9,11 @@ import signal
 import psutil
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from train_runs import TORCHRUN, arguments, finish, start, stop_after, wait_for_step
 
 from muscall.training import checkpointing
-from muscall.training.checkpointing import TrainState, list_checkpoints, read_state, replace_files
+from muscall.training.checkpointing import TrainState, list_checkpoints, read_state, replace_files, writing_to
 
 
 @pytest.mark.slow
@@ -61,13 +61,12 @@ def test_sigterm_to_the_whole_group_saves(corpus, recipe, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_to_every_process_of_a_job_saves(corpus, recipe, tmp_path, number):
+def test_a_signal_to_every_process_of_a_job_saves(corpus, recipe, tmp_path):
     """As schedulers send it; the launcher passes it on, so that each process gets it more than once."""
     args = arguments(recipe, corpus, tmp_path / "run", "--batch_size", 4)
     wait_for_step(process := start(args, TORCHRUN), tmp_path / "run", 3)
     for member in [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]:
-        member.send_signal(number)
+        member.send_signal(signal.SIGTERM)
     stopped = int(re.search(r"Stopped at step (\d+) and saved", process.communicate(timeout=300)[0])[1])
     assert list_checkpoints(tmp_path / "run" / "checkpoints")[-1].name == f"step-{stopped:07d}"
 
@@ -165,6 +164,17 @@ def test_replaced_files_are_whole(tmp_path):
     with replace_files(tmp_path) as folder:
         (folder / "a").write_text("new")
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"a": "new"}
+
+
+def test_a_disk_that_is_full_is_named(tmp_path, monkeypatch):
+    with pytest.raises(OSError, match="cannot be written to: .*No such file"), writing_to(tmp_path):
+        save_file({"a": torch.zeros(1)}, tmp_path / "missing" / "a.safetensors")
+    with pytest.raises(RuntimeError, match="a fault of the program"), writing_to(tmp_path):
+        raise RuntimeError("a fault of the program")
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage._replace(free=0))
+    with pytest.raises(OSError, match="the disk of .* is full: file write failed"), writing_to(tmp_path):
+        raise RuntimeError("file write failed")
 
 
 def test_the_state_of_an_earlier_version_is_read(tmp_path):
