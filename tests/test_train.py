@@ -99,8 +99,8 @@ def test_runs_that_cannot_start(run_main, corpus, recipe, tmp_path):
 
 def test_a_start_that_is_neither_here_nor_on_the_hub(run_main, tmp_path):
     for name in ("model", "audio_model", "text_model"):
-        command_line = ["--output_dir", str(tmp_path / "run"), f"--{name}_name_or_path", str(tmp_path / "missing")]
-        with pytest.raises(OSError, match="There is no folder .*/missing, and the Hub gave nothing .*first lines"):
+        command_line = ["--output_dir", str(tmp_path / "run"), f"--{name}_name_or_path", "runs/missing"]
+        with pytest.raises(OSError, match="There is no folder runs/missing, and the Hub gave nothing .*first lines"):
             run_main(command_line)
 
 

@@ -28,6 +28,7 @@ NEEDS: dict[str, tuple[str, Callable[[dict], bool]]] = {
     "shuffle_buffer": ("streaming", lambda values: values["streaming"]),
     "holdout_fraction": ("no streaming: a stream brings its own splits", lambda values: not values["streaming"]),
     "audio_learning_rate": ("an audio tower that learns", lambda values: values["freeze_audio_steps"] >= 0),
+    "batch_norm": ("an audio tower that learns", lambda values: values["freeze_audio_steps"] >= 0),
     "text_learning_rate": ("a text tower that learns", lambda values: values["freeze_text_steps"] >= 0),
     "content_weight_reference_batch": ("content_weighting", lambda values: values["content_weighting"]),
     "sentence_model_name_or_path": ("content_weighting", lambda values: values["content_weighting"]),

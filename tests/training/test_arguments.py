@@ -58,6 +58,7 @@ def test_recipes_are_arguments(tmp_path):
         ("--shuffle_buffer 5", "it needs streaming"),
         ("--streaming --steps_per_epoch 5 --holdout_fraction 0.2", "it needs no streaming: a stream brings its own"),
         ("--freeze_audio_steps -1 --audio_learning_rate 0.1", "it needs an audio tower that learns"),
+        ("--freeze_audio_steps -1 --batch_norm frozen", "it needs an audio tower that learns"),
         ("--freeze_text_steps -1 --text_learning_rate 0.1", "it needs a text tower that learns"),
         ("--sentence_model_name_or_path a/b", "it needs content_weighting"),
         ("--content_weight_reference_batch 0", "it needs content_weighting"),
