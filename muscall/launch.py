@@ -54,7 +54,7 @@ def start_accelerator(mixed_precision: str = "no", **kwargs: Any) -> Accelerator
     if launcher_precision() not in (None, mixed_precision):
         raise ValueError(
             f"The launcher was given --mixed_precision {launcher_precision()}, but this computes in "
-            f"{'float32' if mixed_precision == 'no' else mixed_precision}: name the same, or give the launcher none."
+            f"{'float32' if mixed_precision == 'no' else mixed_precision}: give the launcher --mixed_precision {mixed_precision}."
         )
     # Without cpu=True several processes without a GPU would not know of each other.
     accelerator = Accelerator(cpu=not torch.accelerator.is_available(), mixed_precision=mixed_precision, **kwargs)

@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 import signal
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -12,8 +13,16 @@ import torch
 from safetensors.torch import load_file, save_file
 from train_runs import TORCHRUN, arguments, finish, start, stop_after, wait_for_step
 
+import train
 from muscall.training import checkpointing
-from muscall.training.checkpointing import TrainState, list_checkpoints, read_state, replace_files, writing_to
+from muscall.training.checkpointing import (
+    TrainState,
+    list_checkpoints,
+    load_checkpoint,
+    read_state,
+    replace_files,
+    writing_to,
+)
 
 
 @pytest.mark.slow
@@ -94,43 +103,52 @@ def test_resuming_with_other_arguments_is_refused(run_main, finished, corpus, re
         run_main(arguments(recipe, corpus, finished, "--resume", "--learning_rate", 0.1, "--seed", 1))
 
 
-def change_captions(folder):
-    metadata = folder / "train" / "metadata.jsonl"
-    metadata.write_text(metadata.read_text().replace("low", "lower"))
-
-
 @pytest.mark.slow
-def test_resuming_with_another_corpus_is_refused(run_main, finished, corpus, recipe, tmp_path):
+def test_resuming_with_another_corpus_is_refused(run_main, corpus, recipe, tmp_path, monkeypatch):
+    monkeypatch.setattr(train.StopRequest, "anywhere", lambda *_: True)
     other = shutil.copytree(corpus, tmp_path / "corpus")
-    change_captions(other)
-    args = arguments(recipe, other, finished, "--resume")
-    with pytest.raises(ValueError, match="with other arguments: dataset was .*, now .*corpus"):
+    args = arguments(recipe, other, tmp_path / "run", "--num_workers", 0)
+    with pytest.raises(SystemExit, match="^130$"):
         run_main(args)
-    folder = shutil.copytree(finished, tmp_path / "run")
-    checkpoint = list_checkpoints(folder / "checkpoints")[-1]
-    values = json.loads((checkpoint / "trainer_state.json").read_text())
-    values["arguments"]["dataset"] = [str(other)]
-    (checkpoint / "trainer_state.json").write_text(json.dumps(values))
-    with pytest.raises(ValueError, match="with another corpus: captions of train are others"):
-        run_main(arguments(recipe, other, folder, "--resume"))
+    metadata = other / "train" / "metadata.jsonl"
+    metadata.write_text(metadata.read_text().replace("low", "lower"))
+    with pytest.raises(ValueError, match="with another corpus: captions of train are others, or in another order"):
+        run_main([*args, "--resume"])
 
 
-@pytest.mark.slow
-def test_a_corpus_that_was_moved_and_a_checkpoint_without_a_fingerprint(
-    run_main, finished, corpus, recipe, tmp_path, caplog
-):
-    moved, folder = shutil.copytree(corpus, tmp_path / "corpus"), shutil.copytree(finished, tmp_path / "run")
-    run_main(arguments(recipe, moved, folder, "--resume"))
-    results = json.loads((folder / "results.json").read_text())
-    assert results["arguments"]["dataset"] == [str(moved)]
-    assert results["test"] == json.loads((finished / "results.json").read_text())["test"]
+CORPUS = {"train": {"tracks": 2, "captions": "a", "audio": "b"}}
 
-    checkpoint = list_checkpoints(folder / "checkpoints")[-1]
-    values = json.loads((checkpoint / "trainer_state.json").read_text())
-    del values["corpus"]  # as earlier versions wrote it
-    (checkpoint / "trainer_state.json").write_text(json.dumps(values))
+
+@pytest.fixture
+def resume(tmp_path):
+    """Load a checkpoint that was made with a corpus `"here"`; return its state."""
+
+    def load(saved, current, streaming=False, dataset="elsewhere"):
+        folder = tmp_path / "step-0000012"
+        folder.mkdir(exist_ok=True)
+        made_with = {"dataset": ["here"], "streaming": streaming}
+        values = {"step": 12, "arguments": made_with, "files": {}} | ({"corpus": saved} if saved else {})
+        (folder / "trainer_state.json").write_text(json.dumps(values))
+        accelerator = SimpleNamespace(load_state=lambda folder: None)
+        return load_checkpoint(accelerator, tmp_path, {**made_with, "dataset": [dataset]}, current)
+
+    return load
+
+
+def test_a_corpus_may_be_moved(resume):
+    assert resume(CORPUS, CORPUS).arguments["dataset"] == ["elsewhere"]
+
+
+def test_of_another_corpus_and_of_a_stream_the_name_counts(resume):
+    with pytest.raises(ValueError, match="dataset was .'here'., now .'elsewhere'."):
+        resume({"train": {"tracks": 3}}, CORPUS)
+    with pytest.raises(ValueError, match="dataset was .'here'., now .'elsewhere'."):
+        resume(CORPUS, CORPUS, streaming=True)
+
+
+def test_a_checkpoint_without_a_fingerprint_is_resumed_and_says_so(resume, caplog):
     checkpointing.logger.propagate = True  # transformers' loggers do not, and caplog listens at the root
-    run_main(arguments(recipe, corpus, folder, "--resume"))
+    assert resume(None, CORPUS, dataset="here").corpus == CORPUS
     assert "does not say what corpus it was made with" in caplog.text
 
 
