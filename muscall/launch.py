@@ -53,8 +53,8 @@ def start_accelerator(mixed_precision: str = "no", **kwargs: Any) -> Accelerator
             raise ValueError(f"The launcher sets {name}={value}, which is not followed: {advice}.")
     if launcher_precision() not in (None, mixed_precision):
         raise ValueError(
-            f"The launcher was given --mixed_precision {launcher_precision()}, but this computes in "
-            f"{'float32' if mixed_precision == 'no' else mixed_precision}: give the launcher --mixed_precision {mixed_precision}."
+            f"The launcher was given --mixed_precision {launcher_precision()}, but this program computes with "
+            f"--mixed_precision {mixed_precision}: give the launcher the same."
         )
     # Without cpu=True several processes without a GPU would not know of each other.
     accelerator = Accelerator(cpu=not torch.accelerator.is_available(), mixed_precision=mixed_precision, **kwargs)

@@ -21,7 +21,11 @@ from muscall.training.building import build_accelerator
         ("ACCELERATE_DYNAMO_BACKEND", "INDUCTOR", "BACKEND=INDUCTOR, which is not followed: train.py has --compile"),
         ("ACCELERATE_USE_FSDP", "true", "FSDP=true, which is not followed"),
         ("ACCELERATE_USE_DEEPSPEED", "true", "DEEPSPEED=true, which is not followed"),
-        ("ACCELERATE_MIXED_PRECISION", "bf16", "given --mixed_precision bf16, but this computes in float32"),
+        (
+            "ACCELERATE_MIXED_PRECISION",
+            "bf16",
+            "given --mixed_precision bf16, but this program computes with --mixed_precision no",
+        ),
     ],
 )
 def test_what_the_launcher_is_told_and_nobody_does_is_refused(monkeypatch, name, value, message):
@@ -41,7 +45,9 @@ def test_training_follows_the_precision_of_the_launcher(monkeypatch, tmp_path, a
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
     args = TrainingArguments(output_dir=str(tmp_path))
     assert build_accelerator(args).mixed_precision == "bf16" and args.mixed_precision == "bf16"
-    with pytest.raises(ValueError, match="given --mixed_precision bf16, but this computes in float32"):
+    with pytest.raises(
+        ValueError, match="given --mixed_precision bf16, but this program computes with --mixed_precision no"
+    ):
         build_accelerator(TrainingArguments(output_dir=str(tmp_path), mixed_precision="no"))
 
 
