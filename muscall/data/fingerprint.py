@@ -10,7 +10,7 @@ from datasets import Dataset, IterableDataset
 from muscall.data.tracks import track_id
 
 
-READ_TRACKS = 1000  # of each split at most; reading pieces of every file of a large corpus would take minutes
+READ_TRACKS = 1000  # of each split at most: reading pieces of every file of a large corpus would take minutes
 
 
 def fingerprint_corpus(splits: dict[str, Dataset | IterableDataset]) -> dict[str, dict[str, int | str]]:
@@ -24,10 +24,9 @@ def fingerprint_corpus(splits: dict[str, Dataset | IterableDataset]) -> dict[str
 
 def _fingerprint(tracks: Dataset) -> dict[str, int | str]:
     captions, audio = hashlib.sha256(), hashlib.sha256()
-    for row in tracks["captions"]:
-        captions.update(repr(list(row)).encode())
-    for path in tracks["path"]:
-        audio.update(f"{_size(path)} ".encode())
+    for batch in tracks.select_columns(["captions", "path"]).iter(READ_TRACKS):
+        captions.update("".join(map(repr, batch["captions"])).encode())
+        audio.update(" ".join(str(_size(path)) for path in batch["path"]).encode())
     for number in range(0, len(tracks), math.ceil(len(tracks) / READ_TRACKS)):
         audio.update(f"{_content(tracks[number])} ".encode())
     return {"tracks": len(tracks), "captions": captions.hexdigest(), "audio": audio.hexdigest()}
