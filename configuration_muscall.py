@@ -343,6 +343,7 @@ def _check(condition: bool, config: PreTrainedConfig, name: str, expected: str):
         raise ValueError(f"{type(config).__name__}: `{name}` must be {expected}, got {getattr(config, name)!r}.")
 
 
-MusCALLConfig.register_for_auto_class()
+for config_class in (MusCALLConfig, *AUDIO_CONFIGS.values()):
+    config_class.register_for_auto_class()
 
 __all__ = ["AUDIO_CONFIGS", "MusCALLAudioConfig", "MusCALLConfig", "MusCALLMusicnnConfig", "MusCALLTowerConfig"]

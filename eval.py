@@ -32,7 +32,7 @@ from muscall.evaluation.tasks.probe import ProbeTask
 from muscall.evaluation.tasks.retrieval import RetrievalTask
 from muscall.evaluation.tasks.zero_shot import ZeroShotTask
 from muscall.evaluation.tracks import Tracks
-from muscall.launch import start_accelerator
+from muscall.launch import errors_in_words, start_accelerator
 
 
 TASKS = {"retrieval": RetrievalTask, "zeroshot": ZeroShotTask, "probe": ProbeTask}
@@ -162,4 +162,5 @@ def main(command_line: list[str] | None = None):
 
 
 if __name__ == "__main__":
-    main()
+    with errors_in_words():
+        main()

@@ -429,14 +429,19 @@ def find_weight_problems(model: MusCALLModel) -> list[str]:
     Return signs, in words, that weights were never trained or have collapsed: a logit scale that is exactly where it
     started, a projection that is zero or cannot be told from noise, a text tower that gives unlike sequences of tokens
     the same embedding.
+
+    The towers may learn so well that the projections hardly move: where the logit scale has, a projection as at its
+    initialisation is no sign of anything.
     """
     problems = []
     start = torch.tensor(float(model.config.logit_scale_init_value))
-    if model.logit_scale.dtype == start.dtype and model.logit_scale.item() == start.item():
+    is_untouched = model.logit_scale.dtype == start.dtype and model.logit_scale.item() == start.item()
+    if is_untouched:
         problems.append("its logit scale is exactly the initial value, so no contrastive training has touched it")
     projections = {"audio_projection": model.audio_projection, "text_projection": model.text_projection}
     for name, projection in projections.items():
-        if _is_noise(_linear_layers(projection)[-1].weight.float()):
+        weight = _linear_layers(projection)[-1].weight.float()
+        if not weight.any() or (_is_noise(weight) and (is_untouched or _has_another_spread(weight))):
             problems.append(f"`{name}` is zero, or noise as at its initialisation")
     # Other attention kernels do not run everywhere.
     if model.config.text_config._attn_implementation in ("eager", "sdpa") and not (
@@ -447,13 +452,21 @@ def find_weight_problems(model: MusCALLModel) -> list[str]:
 
 
 def _is_noise(weight: torch.Tensor) -> bool:
-    """Return whether a matrix is zero, or has neither a strong direction nor a few numbers larger than the others."""
-    # The largest singular value of independent noise (Marchenko and Pastur 1967); a trained projection of 256
-    # dimensions is 1.2 times above it, noise at most 1.02 times. One that started from the identity may be below it
-    # too, but a few of its numbers are far larger than the others: normal ones have a kurtosis of 3.
+    """Return whether a matrix has neither a strong direction nor a few numbers larger than the others."""
+    # The largest singular value of independent noise (Marchenko and Pastur 1967); a projection of 256 dimensions that
+    # was trained for long is 1.2 times above it, noise at most 1.02 times. One that started from the identity may be
+    # below it too, but a few of its numbers are far larger than the others: normal ones have a kurtosis of 3.
     noise = weight.std() * sum(size**0.5 for size in weight.shape)
     even = weight.pow(4).mean() < 4 * weight.var().square()
-    return bool((torch.linalg.matrix_norm(weight, 2) < 1.05 * noise and even) or not weight.any())
+    return bool(torch.linalg.matrix_norm(weight, 2) < 1.05 * noise and even)
+
+
+def _has_another_spread(weight: torch.Tensor) -> bool:
+    """Return whether the numbers of a projection are spread neither as at its initialisation nor nearly so."""
+    # A training that leaves no direction in a matrix of this size moves its spread by a few per cent; in a smaller
+    # one chance alone can hide what it learnt.
+    ratio = weight.std() * weight.shape[1] ** 0.5
+    return min(weight.shape) >= 64 and not 0.8 < ratio < 1.25
 
 
 def _embed_random_tokens(model: MusCALLModel) -> torch.Tensor:
@@ -473,7 +486,8 @@ def mean_cosine(embeds: torch.Tensor) -> float:
     return ((embeds.sum(0).square().sum() - size) / (size * (size - 1))).item()
 
 
-MusCALLModel.register_for_auto_class("AutoModel")
+for model_class in (MusCALLModel, *AUDIO_MODELS.values()):
+    model_class.register_for_auto_class("AutoModel")
 
 __all__ = [
     "AUDIO_MODELS",

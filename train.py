@@ -20,7 +20,7 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import send_to_device, set_seed
+from accelerate.utils import broadcast_object_list, send_to_device, set_seed
 from datasets import Dataset
 from safetensors.torch import load_model
 from torch import nn
@@ -30,9 +30,11 @@ from transformers import get_cosine_schedule_with_warmup
 
 from corpus.build import resolve_dataset
 from modeling_muscall import MAX_LOGIT_SCALE, MusCALLModel
+from muscall.data.fingerprint import fingerprint_corpus
 from muscall.evaluation.embedding import embed_corpus
 from muscall.evaluation.report import describe_recall
 from muscall.evaluation.retrieval import chance_metrics, retrieval_metrics
+from muscall.launch import errors_in_words
 from muscall.training.arguments import (
     DataArguments,
     ModelArguments,
@@ -55,7 +57,7 @@ from muscall.training.checkpointing import TrainState, load_checkpoint, replace_
 from muscall.training.gradient_cache import backward
 from muscall.training.objectives import Objective
 from muscall.training.publishing import collect_results, prepare_output, push_to_hub, write_results
-from muscall.training.signals import StopRequest
+from muscall.training.signals import StopRequest, restore_signals
 from muscall.training.tracking import LogInterval, report_unreadable
 from processing_muscall import MusCALLProcessor
 
@@ -117,7 +119,8 @@ def main(command_line: list[str] | None = None) -> None:
         end(run)
         sys.exit(130)
 
-    # Test the best model
+    # Test the best model; from here on there is nothing to save that --resume would not do again
+    restore_signals()
     load_best(run)
     metrics, chance = evaluate(run, run.data.splits["test"], NUM_RESAMPLES)
 
@@ -179,10 +182,11 @@ def build_run(model_args: ModelArguments, data_args: DataArguments, args: Traini
     accelerator.register_for_checkpointing(scheduler)
 
     # Resume
+    corpus = broadcast_object_list([fingerprint_corpus(splits) if accelerator.is_main_process else None])[0]
     if args.resume:
-        state = load_checkpoint(accelerator, Path(args.output_dir) / "checkpoints", arguments)
+        state = load_checkpoint(accelerator, Path(args.output_dir) / "checkpoints", arguments, corpus)
     else:
-        state = TrainState(arguments=arguments)
+        state = TrainState(arguments=arguments, corpus=corpus)
         set_seed(args.seed, device_specific=True)  # dropout differs between processes
     accelerator.init_trackers("muscall", config={key: str(value) for key, value in arguments.items()})
     built = (accelerator, model, processor, data, objective, wrapped, optimizer, scheduler)
@@ -194,6 +198,8 @@ def describe_run(run: Run) -> None:
     args, data = run.args, run.data
     num_parameters = sum(parameter.numel() for parameter in run.model.parameters())
     precision = "float32" if run.accelerator.mixed_precision == "no" else run.accelerator.mixed_precision
+    if precision != "float32" and args.mixed_precision is None:
+        precision += " (--mixed_precision no: float32)"  # a launcher that says no may mean it, or say it by default
     run.say(f"{num_parameters / 1e6:.1f} M parameters in {precision} on {run.accelerator.device}")
     num_test = len(data.splits["test"])
     run.say(f"tracks: {data.num_tracks or 'a stream of'} train, {len(data.validation)} validation, {num_test} test")
@@ -337,4 +343,5 @@ def end(run: Run) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with errors_in_words():
+        main()

@@ -5,13 +5,15 @@ import hashlib
 import io
 import json
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import soundfile
 import torch
 from huggingface_hub import snapshot_download
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from transformers import AutoModel, AutoProcessor
 
@@ -78,20 +80,13 @@ def resolve(model_name_or_path: str) -> Path:
     return Path(snapshot_download(model_name_or_path, allow_patterns=MODEL_FILES, ignore_patterns=["*/*"]))
 
 
-def with_code(folder: str | Path) -> dict[str, str]:
-    """
-    Return the arguments by which `from_pretrained` of the auto classes finds a checkpoint and its code. A folder with
-    weights but no code, like `fast` in this repository, is a subfolder of the one that has the code.
-    """
-    folder = Path(folder)
-    code = "modeling_muscall.py"
-    if (
-        (folder / "config.json").exists()
-        and not (folder / code).exists()
-        and (folder.resolve().parent / code).exists()
-    ):
-        return {"pretrained_model_name_or_path": str(folder.resolve().parent), "subfolder": folder.name}
-    return {"pretrained_model_name_or_path": str(folder)}
+@contextmanager
+def damaged_weights_in_words(name: str | Path | None) -> Iterator[None]:
+    """Raise a `ValueError` that names the checkpoint where safetensors cannot read its weights, which does not."""
+    try:
+        yield
+    except SafetensorError as error:
+        raise ValueError(f"the weights of {name} are damaged: {error}") from error
 
 
 def make_audio(seconds: float) -> bytes:
@@ -108,15 +103,15 @@ def make_audio(seconds: float) -> bytes:
 @torch.no_grad()
 def embed(folder: Path, audio: bytes, sentences: list[str]) -> dict[str, torch.Tensor]:
     """Embed as a user does who loads the checkpoint with the code that is in its folder."""
-    model = AutoModel.from_pretrained(**with_code(folder), trust_remote_code=True, dtype=torch.float32)
-    processor = AutoProcessor.from_pretrained(**with_code(folder), trust_remote_code=True)
+    model = AutoModel.from_pretrained(folder, trust_remote_code=True, dtype=torch.float32)
+    processor = AutoProcessor.from_pretrained(folder, trust_remote_code=True)
     outputs = model(**processor(text=sentences, audio=audio, return_tensors="pt"))
     return {"audio_embeds": outputs.audio_embeds, "text_embeds": outputs.text_embeds}
 
 
 def write_golden(folder: Path) -> None:
     """Embed the golden inputs, one track of one window and a quarter and four sentences, and write all of them."""
-    processor = AutoProcessor.from_pretrained(**with_code(folder), trust_remote_code=True)
+    processor = AutoProcessor.from_pretrained(folder, trust_remote_code=True)
     audio = make_audio(1.25 * processor.feature_extractor.window_seconds)
     tensors = embed(folder, audio, SENTENCES) | {"audio": torch.frombuffer(bytearray(audio), dtype=torch.uint8)}
     save_file(tensors, folder / GOLDEN, metadata={"sentences": json.dumps(SENTENCES)})

@@ -27,7 +27,7 @@ from transformers import (
 
 from audio_muscall import AudioSource
 from modeling_muscall import MusCALLModel
-from muscall.checkpoint import hash_folder, hash_weights, resolve
+from muscall.checkpoint import damaged_weights_in_words, hash_folder, hash_weights, resolve
 from muscall.data.tracks import audio_source
 from processing_muscall import MusCALLFeatureExtractor, MusCALLProcessor
 
@@ -222,9 +222,12 @@ def load_encoder(model_name_or_path: str | Path, windows: str | int | None = Non
         processor = MusCALLProcessor(
             MusCALLFeatureExtractor.from_pretrained(folder), PreTrainedTokenizerFast.from_pretrained(folder)
         )
-        encoder = MusCALLEncoder(MusCALLModel.from_pretrained(folder, dtype=torch.float32), processor, folder)
+        with damaged_weights_in_words(folder):
+            model = MusCALLModel.from_pretrained(folder, dtype=torch.float32)
+        encoder = MusCALLEncoder(model, processor, folder)
     else:
-        model = ClapModel.from_pretrained(folder, dtype=torch.float32)
+        with damaged_weights_in_words(folder):
+            model = ClapModel.from_pretrained(folder, dtype=torch.float32)
         encoder = ClapEncoder(model, AutoProcessor.from_pretrained(folder), folder)
     if windows is not None:
         settings = {"sampling_rate": encoder.feature_extractor.sampling_rate, "windows": windows}

@@ -52,7 +52,8 @@ def average(models: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
 
 def write_release(runs: list[Path], start: Path | None, subfolder: str) -> Path:
     """
-    Write weights, configuration, tokenizer, golden outputs and logs of a release into the repository.
+    Write weights, configuration, tokenizer, golden outputs and logs of a release into the repository, and the code
+    into a subfolder.
 
     Args:
         runs (`list[Path]`): Run directories of `train.py`.
@@ -72,6 +73,9 @@ def write_release(runs: list[Path], start: Path | None, subfolder: str) -> Path:
     save_file(tensors, weights, metadata={"format": "pt"})
     for file in FILES:
         shutil.copy(runs[0] / file, folder / file)
+    if subfolder:  # it can be loaded by its path as well, so that it needs the code too
+        for path in ROOT.glob("*_muscall*.py"):
+            shutil.copy(path, folder / path.name)
     logs = [(run / "log.jsonl").read_text() for run in runs]
     (ROOT / "experiments" / f"{name}_log.jsonl").write_text("".join(logs))
     write_golden(folder)

@@ -11,7 +11,7 @@ import pytest
 import soundfile
 import torch
 from datasets import Dataset
-from helpers import save_model
+from helpers import ROOT, TEACHER, save_model, save_teacher
 from sentence_transformers import SentenceTransformer
 from transformers import AutoModel, AutoProcessor, pipeline
 
@@ -160,6 +160,33 @@ def test_mteb(sentence_transformer, expected, tracks, category):
     ranks = (similarity >= similarity.diagonal()[:, None]).sum(1)
     assert scores["recall_at_1"] == pytest.approx((ranks == 1).mean(), abs=1e-4)
     assert scores["mrr_at_3"] == pytest.approx((1 / ranks).mean(), abs=1e-4)
+
+
+@pytest.mark.slow
+def test_the_released_models_and_a_tower_load_by_their_paths(tmp_path):
+    """From elsewhere, by an absolute and by relative paths."""
+    save_teacher(tmp_path / "tower", **TEACHER)
+    code = """
+import sys
+from sentence_transformers import SentenceTransformer
+from transformers import AutoModel, AutoProcessor
+
+for folder in sys.argv[1:]:
+    model = AutoModel.from_pretrained(folder, trust_remote_code=True)
+    print(type(model).__name__)
+    if type(model).__name__ != "MusCALLModel":
+        continue
+    inputs = AutoProcessor.from_pretrained(folder, trust_remote_code=True)(text="a waltz", return_tensors="pt")
+    expected = model.get_text_features(**inputs).pooler_output[0].detach().numpy()
+    embeds = SentenceTransformer(folder, trust_remote_code=True, device="cpu").encode("a waltz")
+    assert abs(embeds - expected).max() < 1e-5, folder
+"""
+    folders = [ROOT, f"{os.path.relpath(ROOT, tmp_path)}/fast/", "tower"]
+    environment = {"PATH": os.environ["PATH"], "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "home")}
+    command = [sys.executable, "-c", code, *map(str, folders)]
+    result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.split() == ["MusCALLModel"] * 2 + ["MusCALLMusicnnModel"]
 
 
 @pytest.mark.slow

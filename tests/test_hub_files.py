@@ -37,6 +37,12 @@ def test_the_processor_of_a_release_fits_its_config(subfolder):
     assert processor.tokenizer.model_max_length <= config.text_config.max_position_embeddings
 
 
+def test_a_subfolder_has_the_code_of_the_root():
+    """Whoever names it by its path gets it all from there. After a change: `cp *_muscall*.py fast/`."""
+    root, fast = ({path.name: path.read_text() for path in folder.glob("*.py")} for folder in (ROOT, ROOT / "fast"))
+    assert fast == {name: code for name, code in root.items() if "_muscall" in name}
+
+
 def test_the_releases_are_small():
     root, fast = ((ROOT / folder / "model.safetensors").stat().st_size for folder in ("", "fast"))
     assert root < 60e6 and root + fast < 90e6

@@ -24,7 +24,7 @@ from transformers import (
 )
 
 from configuration_muscall import MusCALLConfig
-from modeling_muscall import MusCALLAudioModel, MusCALLModel, mean_cosine
+from modeling_muscall import MusCALLAudioModel, MusCALLModel, find_weight_problems, mean_cosine
 
 
 CAPTIONS = ["calm solo piano at night", "a fast samba with brass and plenty of percussion"]
@@ -202,6 +202,28 @@ def test_what_a_checkpoint_suffers_from_is_said_as_it_loads(tmp_path, caplog, sp
     warnings = [record.getMessage() for record in caplog.records if "does not look usable" in record.getMessage()]
     assert len(warnings) == len(problems)
     assert all(problem in warning for problem, warning in zip(problems, warnings, strict=True))
+
+
+@pytest.mark.parametrize("size", [8, 16, 32, 64])
+def test_a_small_model_is_told_from_noise_by_a_little_training(size):
+    """Its towers learn, and its projections hardly move: only untouched ones are called noise."""
+    audio_config = {**AUDIO, "hidden_size": 2 * size, "num_attention_heads": 2}
+    model = build_model(audio_config=audio_config, projection_dim=size)
+    fresh = find_weight_problems(model)
+    assert [problem.split(",")[0] for problem in fresh] == [
+        "its logit scale is exactly the initial value",
+        "`audio_projection` is zero",
+        "`text_projection` is zero",
+    ]
+    inputs = {"input_values": build_waves(4), "input_ids": torch.arange(20).reshape(4, 5), "return_loss": True}
+    optimizer, losses = torch.optim.AdamW(model.parameters(), lr=0.001), []
+    for _ in range(10):
+        optimizer.zero_grad()
+        losses.append(model(**inputs).loss)
+        losses[-1].backward()
+        optimizer.step()
+    assert losses[-1] < 0.8 * losses[0]
+    assert find_weight_problems(model) == []
 
 
 def test_mean_cosine_is_that_of_all_pairs():

@@ -40,10 +40,14 @@ def read_log(folder):
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def stop_after(process, folder, step, number):
+def wait_for_step(process, folder, step):
     while not any(entry["step"] > step and "loss" in entry for entry in read_log(folder)):
         assert process.poll() is None, process.communicate()[0]
         time.sleep(0.005)
+
+
+def stop_after(process, folder, step, number):
+    wait_for_step(process, folder, step)
     if number == signal.SIGKILL:  # of a launcher, which has given its processes groups of their own
         for child in psutil.Process(process.pid).children(recursive=True):
             child.kill()

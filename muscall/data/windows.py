@@ -147,7 +147,8 @@ def _read_window(track: dict, sampling_rate: int, window_samples: int, random: n
 
 
 def _describe_failure(track: dict, error: Exception, place: str) -> str:
-    return str(error) if track["bytes"] is None else f"{track['path'] or place}: {error}"
+    name = track["path"] or place
+    return str(error) if name in str(error) else f"{name}: {error}"
 
 
 def _limit_failures(unreadable: list[tuple], error: Exception) -> None:

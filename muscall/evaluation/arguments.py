@@ -1,7 +1,7 @@
 # Copyright 2026 The MusCALL repository authors. Licensed under the Apache License, Version 2.0.
 """The options of eval.py."""
 
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 
 from muscall.evaluation.presets import PRESETS
@@ -9,10 +9,11 @@ from muscall.evaluation.presets import PRESETS
 
 # The options that a task does not take.
 FOREIGN_OPTIONS = {
-    "retrieval": ("labels", "prompts"),
-    "zeroshot": ("pool", "figures"),
+    "retrieval": ("labels", "prompts", "label_separator", "train_split", "validation_split"),
+    "zeroshot": ("pool", "figures", "train_split"),
     "probe": ("pool", "figures", "metadata_column", "prompts"),
 }
+NEEDS = {"seeds": "pool", "sentence_model_name_or_path": "metadata_column"}  # options of other options
 
 
 @dataclass
@@ -89,7 +90,10 @@ class Arguments:
     num_resamples: int = field(default=1000, metadata={"help": "Bootstrap resamples of the tracks; 0: no intervals."})
 
     def __post_init__(self):
+        given = self._given()
         if self.compare is not None:
+            if unused := sorted(given - {"compare", "num_resamples"}):
+                raise ValueError(f"--compare reads two result files: --{unused[0]} would have no effect")
             if len(self.compare) != 2:
                 raise ValueError(f"--compare takes two result files, got {len(self.compare)}")
             return
@@ -100,9 +104,17 @@ class Arguments:
             self.dataset = "default"
         if self.windows is not None and self.windows.isdigit():
             self.windows = int(self.windows)
-        self._check_options()
+        self._check_options(given)
         if self.update_card:
             self._check_card()
+
+    def _given(self) -> set[str]:
+        """Return the names of the options that differ from their defaults."""
+        defaults = {
+            item.name: item.default if item.default_factory is MISSING else item.default_factory()
+            for item in fields(self)
+        }
+        return {name for name, value in vars(self).items() if value != defaults[name]}
 
     def _choose_task(self):
         if self.preset is not None and self.preset not in PRESETS:
@@ -114,11 +126,17 @@ class Arguments:
         if self.preset and (PRESETS[self.preset].task == "retrieval") != (self.task == "retrieval"):
             raise ValueError(f"--preset {self.preset} has {PRESETS[self.preset].task} data, --task is {self.task}")
 
-    def _check_options(self):
+    def _check_options(self, given: set[str]):
         options = vars(self)
         for name in FOREIGN_OPTIONS[self.task]:
-            if options[name] is not None:
+            if name in given:
                 raise ValueError(f"--{name} is not for --task {self.task}")
+        for name, needed in NEEDS.items():
+            if name in given and needed not in given:
+                raise ValueError(f"--{name} would have no effect without --{needed}")
+        for name in ("dataset_name", "text_column"):
+            if self.preset and name in given:
+                raise ValueError(f"--preset {self.preset} knows its files and columns: --{name} would have no effect")
         for name in ("batch_size", "seeds"):
             if options[name] < 1:
                 raise ValueError(f"--{name} must be at least 1, got {options[name]}")

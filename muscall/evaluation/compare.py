@@ -101,7 +101,7 @@ def compare_files(paths: list[str], num_resamples: int) -> list[str]:
     Returns:
         `list[str]`: what both are, and a table of the differences, as lines for the screen.
     """
-    results = [json.loads(Path(path).read_text()) for path in paths]
+    results = [_read_result(Path(path)) for path in paths]
     check_comparable(*results, tuple(paths))
     rows = [["metric", "first", "second", "first less second [95 %]"]]
     for name, comparison in differences(*results, num_resamples).items():
@@ -112,3 +112,10 @@ def compare_files(paths: list[str], num_resamples: int) -> list[str]:
         f"\n{table(rows)}\n",
         f"Paired bootstrap over tracks, {num_resamples} resamples.",
     ]
+
+
+def _read_result(path: Path) -> dict:
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:  # of JSON, or of UTF-8
+        raise ValueError(f"{path} is no result file of eval.py: {error}") from error

@@ -3,6 +3,7 @@
 
 import dataclasses
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,6 +21,26 @@ ROOT = Path(__file__).resolve().parents[2]
 # A resumed run may change these, which do not decide the result.
 FREE_ON_RESUME = ("output_dir", "resume", "max_unreadable_fraction", "num_workers", "eval_batch_size")
 FREE_ON_RESUME += ("keep_checkpoints", "log_every", "report_to", "compile", "push_to_hub")
+# Arguments that have an effect under a condition alone: what they need, in words, and whether the arguments by their
+# names fulfil it.
+NEEDS: dict[str, tuple[str, Callable[[dict], bool]]] = {
+    "steps_per_epoch": ("streaming", lambda values: values["streaming"]),
+    "shuffle_buffer": ("streaming", lambda values: values["streaming"]),
+    "holdout_fraction": ("no streaming: a stream brings its own splits", lambda values: not values["streaming"]),
+    "audio_learning_rate": ("an audio tower that learns", lambda values: values["freeze_audio_steps"] >= 0),
+    "batch_norm": ("an audio tower that learns", lambda values: values["freeze_audio_steps"] >= 0),
+    "text_learning_rate": ("a text tower that learns", lambda values: values["freeze_text_steps"] >= 0),
+    "content_weight_reference_batch": ("content_weighting", lambda values: values["content_weighting"]),
+    "sentence_model_name_or_path": ("content_weighting", lambda values: values["content_weighting"]),
+    "distillation_weight": ("a distillation_teacher", lambda values: values["distillation_teacher"]),
+    "distillation_variants": ("a distillation_teacher", lambda values: values["distillation_teacher"]),
+    "content_weighting": ("a distillation_weight below 1", lambda values: not _only_distils(values)),
+    "ssl_weight": ("a distillation_weight below 1", lambda values: not _only_distils(values)),
+}
+
+
+def _only_distils(values: dict) -> bool:
+    return values["distillation_teacher"] is not None and values["distillation_weight"] == 1
 
 
 @dataclass
@@ -42,7 +63,10 @@ class ModelArguments:
 
     def __post_init__(self) -> None:
         if isinstance(self.model_config, str):
-            self.model_config = json.loads(self.model_config)
+            try:
+                self.model_config = json.loads(self.model_config)
+            except json.JSONDecodeError as error:
+                raise ValueError(f"model_config must be JSON, got {self.model_config}: {error}") from error
         self.model_config = self.model_config or {}
         towers = {"audio": self.audio_model_name_or_path, "text": self.text_model_name_or_path}
         if self.model_name_or_path and (any(towers.values()) or set(self.model_config) - {"audio_config"}):
@@ -105,7 +129,8 @@ class DataArguments:
     max_unreadable_fraction: float = field(
         default=0.01,
         metadata={
-            "help": "Share of the training tracks (of a stream: of 1,000 or all it read) that may be unreadable."
+            "help": "Share of the training tracks (of a stream: of 1,000 or all it read) that may be unreadable, "
+            "rounded up to a whole track."
         },
     )
 
@@ -183,7 +208,8 @@ class TrainingArguments:
         },
     )
     mixed_precision: str | None = field(
-        default=None, metadata={"help": "no, bf16 or fp16; default: bf16 on a GPU that has it, else no."}
+        default=None,
+        metadata={"help": "no, bf16 or fp16; default: the launcher's, or bf16 on a GPU that has it, else no."},
     )
     gradient_checkpointing: bool = field(
         default=False,
@@ -223,13 +249,17 @@ class TrainingArguments:
                 f"report_to: {', '.join(missing)} is not installed or not known to accelerate; there is: "
                 f"{', '.join(sorted(installed)) or 'none'}. log.jsonl is written in any case."
             )
+        if self.mixed_precision is False:  # as YAML reads `no`
+            self.mixed_precision = "no"
+        if self.mixed_precision not in (None, "no", "bf16", "fp16"):
+            raise ValueError(f"mixed_precision must be no, bf16 or fp16, got {self.mixed_precision!r}.")
         if self.batch_norm not in ("local", "synchronised", "frozen"):
             raise ValueError(f"batch_norm must be local, synchronised or frozen, got {self.batch_norm!r}.")
 
     @property
     def only_distils(self) -> bool:
         """`True` if the audio tower learns from its teacher alone, and captions play no part."""
-        return self.distillation_teacher is not None and self.distillation_weight == 1
+        return _only_distils(vars(self))
 
 
 def parse_arguments(command_line: list[str]) -> tuple[ModelArguments, DataArguments, TrainingArguments]:
@@ -242,7 +272,8 @@ def parse_arguments(command_line: list[str]) -> tuple[ModelArguments, DataArgume
             The words after the name of the program.
 
     Raises:
-        `ValueError`: if the recipe has an unknown argument, or a value is out of range.
+        `ValueError`: if the recipe is no YAML or has an unknown argument, a value is out of range, or an argument
+            would have no effect.
         `SystemExit`: if the command line has an unknown argument.
     """
     parser = HfArgumentParser(
@@ -252,10 +283,7 @@ def parse_arguments(command_line: list[str]) -> tuple[ModelArguments, DataArgume
     )
     parser.add_argument("--config", default=str(ROOT / "recipes" / "default.yaml"), help="The recipe.")
     given = vars(parser.parse_known_args(command_line)[0])
-    config, recipe = given["config"], yaml.safe_load(Path(given["config"]).read_text()) or {}
-    known = {item.name for group in parser.dataclass_types for item in dataclasses.fields(group)}
-    if unknown := sorted(set(recipe) - known):
-        raise ValueError(f"{config}: unknown arguments {', '.join(unknown)}. Known are: {', '.join(sorted(known))}.")
+    recipe = _read_recipe(Path(given["config"]), parser.dataclass_types)
     if given["model_name_or_path"] and "model_name_or_path" not in recipe:
         recipe.pop("model_config", None)
     for name in ("audio", "text"):
@@ -263,7 +291,43 @@ def parse_arguments(command_line: list[str]) -> tuple[ModelArguments, DataArgume
             recipe.get("model_config", {}).pop(f"{name}_config", None)
     parser.set_defaults(**recipe)
     *groups, _ = parser.parse_args_into_dataclasses(command_line)
+    _check_effects(given, recipe, {name: value for group in groups for name, value in vars(group).items()})
     return tuple(groups)
+
+
+def _read_recipe(path: Path, groups: tuple[type, ...]) -> dict:
+    """Read a recipe, whose arguments must be fields of one of the groups."""
+    try:
+        recipe = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is no YAML: {error}") from error
+    if not isinstance(recipe, dict):
+        raise ValueError(f"{path}: expected a line for each argument, `name: value`, got a {type(recipe).__name__}")
+    known = {item.name for group in groups for item in dataclasses.fields(group)}
+    if unknown := sorted(map(str, set(recipe) - known)):
+        raise ValueError(f"{path}: unknown arguments {', '.join(unknown)}. Known are: {', '.join(sorted(known))}.")
+    return recipe
+
+
+def _check_effects(command_line: dict, recipe: dict, values: dict) -> None:
+    """
+    Refuse an argument that differs from its default and has no effect. One of a recipe that has what it needs may lose
+    it to the command line.
+
+    Args:
+        command_line (`dict`): The arguments of the command line, with defaults for those that it does not have.
+        recipe (`dict`): The arguments of the recipe.
+        values (`dict`): The arguments of the run.
+    """
+    groups = (DataArguments, TrainingArguments)
+    defaults = {item.name: item.default for group in groups for item in dataclasses.fields(group)}
+    for name, (need, is_met) in NEEDS.items():
+        if is_met(values):
+            continue
+        if command_line[name] != defaults[name] or (
+            recipe.get(name, defaults[name]) != defaults[name] and not is_met(defaults | recipe)
+        ):
+            raise ValueError(f"{name} {values[name]} would have no effect: it needs {need}.")
 
 
 def deciding_arguments(

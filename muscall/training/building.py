@@ -10,17 +10,18 @@ import torch
 from accelerate import Accelerator, DataLoaderConfiguration, skip_first_batches
 from accelerate.utils import ProjectConfiguration
 from datasets import Dataset, IterableDataset
+from huggingface_hub.errors import StrictDataclassError
 from torch.utils.data import DataLoader
 from transformers import AutoProcessor, AutoTokenizer, CLIPTokenizer, PreTrainedConfig
 
 from configuration_muscall import MusCALLConfig
 from modeling_muscall import AUDIO_MODELS, MusCALLAudioTower, MusCALLModel
 from muscall.captions import CaptionEmbeddings
-from muscall.checkpoint import with_code
-from muscall.data.sources import load_corpus, mix_corpora
+from muscall.checkpoint import damaged_weights_in_words, resolve
+from muscall.data.sources import load_corpus, load_splits, mix_corpora
 from muscall.data.tracks import check_readable
 from muscall.data.windows import TrainingCollator, TrainingStream, TrainingWindows
-from muscall.launch import start_accelerator
+from muscall.launch import launcher_precision, start_accelerator
 from muscall.training.arguments import ROOT, DataArguments, ModelArguments, TrainingArguments
 from muscall.training.distillation import DistillationTask, FunctionMatchingWindows
 from muscall.training.objectives import ContrastiveTask, Objective, SelfSupervisionTask, Task
@@ -30,8 +31,8 @@ from processing_muscall import MusCALLFeatureExtractor, MusCALLProcessor
 
 
 def build_accelerator(args: TrainingArguments) -> Accelerator:
-    """Return the accelerator of a run, with its trackers."""
-    mixed_precision = args.mixed_precision
+    """Return the accelerator of a run, with its trackers; `args` get the precision that the launcher names."""
+    args.mixed_precision = mixed_precision = args.mixed_precision or launcher_precision()
     if mixed_precision is None:
         mixed_precision = "bf16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "no"
     output_dir = Path(args.output_dir)
@@ -57,10 +58,13 @@ def build_model(args: ModelArguments) -> tuple[MusCALLModel, MusCALLProcessor]:
         `OSError`: if a checkpoint is neither here nor on the Hub.
         `ValueError`: if the parts do not fit together.
     """
+    names = (args.model_name_or_path, args.audio_model_name_or_path, args.text_model_name_or_path)
     try:
-        return _load_model(args) if args.model_name_or_path else _compose_model(args)
+        with damaged_weights_in_words(" or ".join(name for name in names if name)):
+            return _load_model(args) if args.model_name_or_path else _compose_model(args)
+    except StrictDataclassError as error:
+        raise ValueError(f"model_config: {' '.join(str(error).split())}") from error
     except OSError as error:
-        names = (args.model_name_or_path, args.audio_model_name_or_path, args.text_model_name_or_path)
         missing = ", ".join(name for name in names if name and not Path(name).is_dir())
         if not missing:
             raise
@@ -72,8 +76,9 @@ def build_model(args: ModelArguments) -> tuple[MusCALLModel, MusCALLProcessor]:
 
 def _load_model(args: ModelArguments) -> tuple[MusCALLModel, MusCALLProcessor]:
     """Load a MusCALL checkpoint, and give it a new audio tower where the configuration asks for one."""
-    model = MusCALLModel.from_pretrained(args.model_name_or_path, dtype=torch.float32)
-    processor = AutoProcessor.from_pretrained(**with_code(args.model_name_or_path), trust_remote_code=True)
+    folder = resolve(args.model_name_or_path)
+    model = MusCALLModel.from_pretrained(folder, dtype=torch.float32)
+    processor = AutoProcessor.from_pretrained(folder, trust_remote_code=True)
     if "audio_config" in args.model_config:
         replace_audio_tower(model, args.model_config["audio_config"])
         processor.feature_extractor = build_feature_extractor(model)
@@ -109,7 +114,10 @@ def load_audio_tower(name_or_path: str) -> MusCALLAudioTower:
         raise ValueError(
             f"{name_or_path} is no audio tower: expected one of {', '.join(AUDIO_MODELS)}, got {model_type!r}"
         )
-    return AUDIO_MODELS[model_type].from_pretrained(name_or_path, dtype=torch.float32)
+    tower = AUDIO_MODELS[model_type].from_pretrained(name_or_path, dtype=torch.float32)
+    tower.config.name_or_path = ""  # neither its path nor where its code lies means anything in the folder of a model
+    vars(tower.config).pop("auto_map", None)
+    return tower
 
 
 def replace_audio_tower(model: MusCALLModel, audio_config: dict) -> None:
@@ -169,7 +177,19 @@ class TrainingData:
 
 
 def load_corpora(datasets: list[str], data_args: DataArguments, seed: int) -> dict[str, Dataset | IterableDataset]:
-    """Load datasets, each a Hub id, a folder or a file, and mix them: `train`, `validation` and `test`."""
+    """
+    Load datasets, each a Hub id, a folder or a file, and mix them: `train`, `validation` and `test`.
+
+    Raises:
+        `ValueError`: if an argument about the data has no effect on these datasets.
+    """
+    if data_args.holdout_fraction != DataArguments.holdout_fraction and not data_args.streaming:
+        split_names = [load_splits(dataset, data_args.dataset_name)[0].keys() for dataset in datasets]
+        if all({"validation", "test"} <= names for names in split_names):
+            raise ValueError(
+                f"holdout_fraction {data_args.holdout_fraction} would have no effect: {' and '.join(datasets)} brings "
+                "its own validation and test splits."
+            )
     corpora = [
         load_corpus(
             dataset,
@@ -183,7 +203,14 @@ def load_corpora(datasets: list[str], data_args: DataArguments, seed: int) -> di
         )
         for dataset in datasets
     ]
-    return mix_corpora(corpora, data_args.dataset_weights, seed)
+    splits = mix_corpora(corpora, data_args.dataset_weights, seed)
+    known = [tracks for tracks in splits.values() if isinstance(tracks, Dataset)]
+    if data_args.npy_sampling_rate and not any(any(tracks["sampling_rate"]) for tracks in known):
+        raise ValueError(
+            f"npy_sampling_rate {data_args.npy_sampling_rate} would have no effect: {' and '.join(datasets)} has no "
+            ".npy files."
+        )
+    return splits
 
 
 def build_data(
@@ -296,7 +323,7 @@ def build_optimizer(objective: Objective, args: TrainingArguments) -> torch.opti
             {
                 "name": f"{part}/{'decayed' if decayed else 'not_decayed'}",
                 "params": parameters,
-                "lr": rates.get(part) or args.learning_rate,
+                "lr": args.learning_rate if rates.get(part) is None else rates[part],
                 "weight_decay": args.weight_decay if decayed else 0.0,
             }
             for (part, decayed), parameters in groups.items()

@@ -12,12 +12,18 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from safetensors import SafetensorError
 from safetensors.torch import load_file
+from transformers.utils import logging
 
 from muscall.checkpoint import hash_file
+from muscall.data.fingerprint import describe_changes
 
+
+logger = logging.get_logger("train")
 
 STATE_FILE = "trainer_state.json"
+FULL_DISK = 2**20  # bytes that are left at most
 
 
 @dataclass(kw_only=True)
@@ -30,12 +36,14 @@ class TrainState:
         best (`dict`, *optional*): The validation metrics of the best model so far, and its `step`.
         seconds (`float`): How long the run took up to its newest checkpoint, interruptions left out.
         arguments (`dict`): The arguments that decide the result, by name.
+        corpus (`dict`, *optional*): The fingerprint of the corpus; checkpoints of earlier versions have none.
     """
 
     step: int = 0
     best: dict | None = None
     seconds: float = 0.0
     arguments: dict
+    corpus: dict | None = None
 
 
 def save_checkpoint(accelerator: Accelerator, folder: Path, state: TrainState, total_limit: int) -> None:
@@ -56,7 +64,8 @@ def save_checkpoint(accelerator: Accelerator, folder: Path, state: TrainState, t
     if accelerator.is_main_process:
         shutil.rmtree(partial, ignore_errors=True)
     accelerator.wait_for_everyone()
-    accelerator.save_state(str(partial))
+    with writing_to(folder):
+        accelerator.save_state(str(partial))
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         files = {str(path.relative_to(partial)): hash_file(path) for path in partial.rglob("*") if path.is_file()}
@@ -79,7 +88,7 @@ def load_last_weights(folder: Path) -> dict[str, torch.Tensor]:
     return {key.removeprefix("model."): tensor for key, tensor in tensors.items() if key.startswith("model.")}
 
 
-def load_checkpoint(accelerator: Accelerator, folder: Path, arguments: dict) -> TrainState:
+def load_checkpoint(accelerator: Accelerator, folder: Path, arguments: dict, corpus: dict) -> TrainState:
     """
     Restore the newest checkpoint and return its state.
 
@@ -90,10 +99,12 @@ def load_checkpoint(accelerator: Accelerator, folder: Path, arguments: dict) -> 
             That of [`save_checkpoint`].
         arguments (`dict`):
             The arguments that decide the result.
+        corpus (`dict`):
+            The fingerprint of the corpus.
 
     Raises:
-        `ValueError`: if there is none, it is not whole, or it was made with other arguments or another number of
-        processes.
+        `ValueError`: if there is none, it is not whole, or it was made with other arguments, another number of
+        processes or another corpus.
     """
     checkpoints = list_checkpoints(folder)
     if not checkpoints:
@@ -103,10 +114,22 @@ def load_checkpoint(accelerator: Accelerator, folder: Path, arguments: dict) -> 
     state = read_state(checkpoints[-1])
     arguments = json.loads(json.dumps(arguments))  # tuples become lists, as in the file
     saved = state.arguments
+    if state.corpus == corpus and not arguments["streaming"]:  # of a stream the name alone is known
+        saved["dataset"] = arguments["dataset"]  # the same tracks and captions, wherever they are now
     changed = [name for name in sorted(arguments.keys() | saved.keys()) if arguments.get(name) != saved.get(name)]
     if changed:
         changes = ", ".join(f"{name} was {saved.get(name)!r}, now {arguments.get(name)!r}" for name in changed)
         raise ValueError(f"--resume: {checkpoints[-1]} was made with other arguments: {changes}")
+    if state.corpus is None:
+        logger.warning(
+            f"{checkpoints[-1]} does not say what corpus it was made with: whether it is this one is not checked"
+        )
+        state.corpus = corpus
+    elif changes := describe_changes(state.corpus, corpus):
+        raise ValueError(
+            f"--resume: {checkpoints[-1]} was made with another corpus: {changes}. Resume with that one, or start "
+            "again with another --output_dir"
+        )
     accelerator.load_state(str(checkpoints[-1]))
     return state
 
@@ -134,12 +157,26 @@ def read_state(checkpoint: Path) -> TrainState:
 
 
 @contextmanager
+def writing_to(folder: Path) -> Iterator[None]:
+    """Raise an `OSError`, as Python does, where torch and safetensors cannot write to a folder: its disk is full."""
+    try:
+        yield
+    except SafetensorError as error:
+        raise OSError(f"{folder} cannot be written to: {error}") from error
+    except RuntimeError as error:  # torch does not say why
+        if shutil.disk_usage(folder).free > FULL_DISK:
+            raise
+        raise OSError(f"the disk of {folder} is full: {error}") from error
+
+
+@contextmanager
 def replace_files(folder: Path) -> Iterator[Path]:
     """Yield an empty folder to write to; its files then replace those of `folder` one by one, each in one step."""
     partial = folder / ".partial"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    yield partial
+    with writing_to(folder):
+        yield partial
     for path in sorted(partial.iterdir()):
         os.replace(path, folder / path.name)
     partial.rmdir()

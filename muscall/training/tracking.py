@@ -109,7 +109,7 @@ def report_unreadable(
         num_tracks (`int`):
             The tracks that the run may meet.
         max_fraction (`float`):
-            The share of them that may be unreadable.
+            The share of them that may be unreadable, rounded up to a whole track.
 
     Raises:
         `ValueError`: on every process, if there are too many.
@@ -119,7 +119,7 @@ def report_unreadable(
             logger.warning(f"unreadable, replaced by another track: {reason}")
             unreadable[index] = None
     count = len(set(gather_object(list(unreadable))))  # in another epoch another process may have met the same file
-    if count > max_fraction * num_tracks:
+    if count > math.ceil(max_fraction * num_tracks):
         raise ValueError(
             f"{count} of {num_tracks} training tracks are unreadable (named above), more than "
             f"max_unreadable_fraction={max_fraction}."

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from datasets import Dataset
+from helpers import save_model
 from small_models import TEXT, build_musicnn
 from tiny_objective import make_objective
 
@@ -26,6 +27,19 @@ def test_a_model_starts_from_a_pretrained_tower(tmp_path):
         build_model(args)
 
 
+def test_the_start_of_a_model_is_loaded_or_named_in_words(tmp_path):
+    folder = save_model(tmp_path / "model")
+    tower = build_musicnn()
+    tower.save_pretrained(tmp_path / "tower")
+    model, _ = build_model(ModelArguments(audio_model_name_or_path=str(tmp_path / "tower")))
+    assert str(tmp_path) not in model.config.to_json_string() and "auto_map" not in model.config.audio_config.to_dict()
+    (folder / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:5000])
+    with pytest.raises(ValueError, match="the weights of .*/model are damaged: "):
+        build_model(ModelArguments(model_name_or_path=str(folder)))
+    with pytest.raises(ValueError, match="model_config: .*'projection_dim' expected int, got str"):
+        build_model(ModelArguments(model_config={"projection_dim": "wide"}))
+
+
 @pytest.mark.parametrize(
     ("audio", "text", "step", "expected"),
     [
@@ -42,13 +56,17 @@ def test_towers_learn_from_their_step_on(audio, text, step, expected):
 
 def test_each_tower_has_its_rate_and_vectors_do_not_decay():
     objective = make_objective("ssl")
-    optimizer = build_optimizer(objective, TrainingArguments(learning_rate=0.1, audio_learning_rate=0.2))
+    optimizer = build_optimizer(
+        objective, TrainingArguments(learning_rate=0.1, audio_learning_rate=0.2, text_learning_rate=0.0)
+    )
     groups = {group["name"]: group for group in optimizer.param_groups}
     towers = ("audio_model", "text_model", "other")
     assert set(groups) == {f"{tower}/{decay}" for tower in towers for decay in ("decayed", "not_decayed")}
     assert {name: group["lr"] for name, group in groups.items() if group["lr"] != 0.1} == {
         "audio_model/decayed": 0.2,
         "audio_model/not_decayed": 0.2,
+        "text_model/decayed": 0.0,
+        "text_model/not_decayed": 0.0,
     }
     assert {group["weight_decay"] for name, group in groups.items() if name.endswith("not_decayed")} == {0}
     others = [id(parameter) for parameter in groups["other/decayed"]["params"]]

@@ -5,13 +5,24 @@ import json
 import re
 import shutil
 import signal
+from types import SimpleNamespace
 
+import psutil
 import pytest
 import torch
-from safetensors.torch import load_file
-from train_runs import TORCHRUN, arguments, finish, start, stop_after
+from safetensors.torch import load_file, save_file
+from train_runs import TORCHRUN, arguments, finish, start, stop_after, wait_for_step
 
-from muscall.training.checkpointing import TrainState, list_checkpoints, read_state, replace_files
+import train
+from muscall.training import checkpointing
+from muscall.training.checkpointing import (
+    TrainState,
+    list_checkpoints,
+    load_checkpoint,
+    read_state,
+    replace_files,
+    writing_to,
+)
 
 
 @pytest.mark.slow
@@ -59,6 +70,17 @@ def test_sigterm_to_the_whole_group_saves(corpus, recipe, tmp_path):
 
 
 @pytest.mark.slow
+def test_a_signal_to_every_process_of_a_job_saves(corpus, recipe, tmp_path):
+    """As schedulers send it; the launcher passes it on, so that each process gets it more than once."""
+    args = arguments(recipe, corpus, tmp_path / "run", "--batch_size", 4)
+    wait_for_step(process := start(args, TORCHRUN), tmp_path / "run", 3)
+    for member in [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]:
+        member.send_signal(signal.SIGTERM)
+    stopped = int(re.search(r"Stopped at step (\d+) and saved", process.communicate(timeout=300)[0])[1])
+    assert list_checkpoints(tmp_path / "run" / "checkpoints")[-1].name == f"step-{stopped:07d}"
+
+
+@pytest.mark.slow
 def test_a_streamed_run_is_killed_and_goes_on_as_if_not(corpus, recipe, tmp_path):
     more = ("--streaming", "--steps_per_epoch", 5, "--num_epochs", 4, "--eval_every", 2, "--shuffle_buffer", 10)
     runs = [arguments(recipe, corpus, tmp_path / name, *more) for name in ("whole", "killed")]
@@ -79,6 +101,55 @@ def test_a_streamed_run_is_killed_and_goes_on_as_if_not(corpus, recipe, tmp_path
 def test_resuming_with_other_arguments_is_refused(run_main, finished, corpus, recipe):
     with pytest.raises(ValueError, match="with other arguments: learning_rate was 0.003, now 0.1, seed was 0, now 1$"):
         run_main(arguments(recipe, corpus, finished, "--resume", "--learning_rate", 0.1, "--seed", 1))
+
+
+@pytest.mark.slow
+def test_resuming_with_another_corpus_is_refused(run_main, corpus, recipe, tmp_path, monkeypatch):
+    monkeypatch.setattr(train.StopRequest, "anywhere", lambda *_: True)
+    other = shutil.copytree(corpus, tmp_path / "corpus")
+    args = arguments(recipe, other, tmp_path / "run", "--num_workers", 0)
+    with pytest.raises(SystemExit, match="^130$"):
+        run_main(args)
+    metadata = other / "train" / "metadata.jsonl"
+    metadata.write_text(metadata.read_text().replace("low", "lower"))
+    with pytest.raises(ValueError, match="with another corpus: captions of train are others, or in another order"):
+        run_main([*args, "--resume"])
+
+
+CORPUS = {"train": {"tracks": 2, "captions": "a", "audio": "b"}}
+
+
+@pytest.fixture
+def resume(tmp_path):
+    """Load a checkpoint that was made with a corpus `"here"`; return its state."""
+
+    def load(saved, current, streaming=False, dataset="elsewhere"):
+        folder = tmp_path / "step-0000012"
+        folder.mkdir(exist_ok=True)
+        made_with = {"dataset": ["here"], "streaming": streaming}
+        values = {"step": 12, "arguments": made_with, "files": {}} | ({"corpus": saved} if saved else {})
+        (folder / "trainer_state.json").write_text(json.dumps(values))
+        accelerator = SimpleNamespace(load_state=lambda folder: None)
+        return load_checkpoint(accelerator, tmp_path, {**made_with, "dataset": [dataset]}, current)
+
+    return load
+
+
+def test_a_corpus_may_be_moved(resume):
+    assert resume(CORPUS, CORPUS).arguments["dataset"] == ["elsewhere"]
+
+
+def test_of_another_corpus_and_of_a_stream_the_name_counts(resume):
+    with pytest.raises(ValueError, match="dataset was .'here'., now .'elsewhere'."):
+        resume({"train": {"tracks": 3}}, CORPUS)
+    with pytest.raises(ValueError, match="dataset was .'here'., now .'elsewhere'."):
+        resume(CORPUS, CORPUS, streaming=True)
+
+
+def test_a_checkpoint_without_a_fingerprint_is_resumed_and_says_so(resume, caplog):
+    checkpointing.logger.propagate = True  # transformers' loggers do not, and caplog listens at the root
+    assert resume(None, CORPUS, dataset="here").corpus == CORPUS
+    assert "does not say what corpus it was made with" in caplog.text
 
 
 @pytest.mark.slow
@@ -111,6 +182,17 @@ def test_replaced_files_are_whole(tmp_path):
     with replace_files(tmp_path) as folder:
         (folder / "a").write_text("new")
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"a": "new"}
+
+
+def test_a_disk_that_is_full_is_named(tmp_path, monkeypatch):
+    with pytest.raises(OSError, match="cannot be written to: .*No such file"), writing_to(tmp_path):
+        save_file({"a": torch.zeros(1)}, tmp_path / "missing" / "a.safetensors")
+    with pytest.raises(RuntimeError, match="a fault of the program"), writing_to(tmp_path):
+        raise RuntimeError("a fault of the program")
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage._replace(free=0))
+    with pytest.raises(OSError, match="the disk of .* is full: file write failed"), writing_to(tmp_path):
+        raise RuntimeError("file write failed")
 
 
 def test_the_state_of_an_earlier_version_is_read(tmp_path):
