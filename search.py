@@ -35,7 +35,7 @@ def parse_arguments(args: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
     index = commands.add_parser("index", help="bring the index up to date with folders of music")
-    index.add_argument("folders", nargs="+", type=Path, help="folders; tracks of others stay in the index")
+    index.add_argument("folders", nargs="+", type=parse_path, help="folders; tracks of others stay in the index")
     index.add_argument(
         "--model",
         default=str(Path(__file__).parent),
@@ -46,7 +46,7 @@ def parse_arguments(args: list[str] | None = None) -> argparse.Namespace:
         "--ray_workers", type=int, help="embed with so many workers of a Ray cluster, or of a local one without any"
     )
     forget = commands.add_parser("forget", help="take a folder or a track out of the index")
-    forget.add_argument("path", type=Path, help="a folder or a track")
+    forget.add_argument("path", type=parse_path, help="a folder or a track")
     query = commands.add_parser("query", help="search the index")
     query.add_argument("text", nargs="?", help="a sentence; without any request: one a line from standard input")
     query.add_argument("--audio", help="an audio file to sound like")
@@ -63,6 +63,13 @@ def parse_arguments(args: list[str] | None = None) -> argparse.Namespace:
             help="a folder, or a URI that LanceDB knows, such as s3://bucket/path",
         )
     return parser.parse_args(args)
+
+
+def parse_path(text: str) -> Path:
+    """Return a path; an empty text, which a shell's unset variable leaves, is not the current folder."""
+    if not text:
+        raise argparse.ArgumentTypeError("expected a path, got an empty text")
+    return Path(text)
 
 
 def run_index(arguments: argparse.Namespace):
@@ -109,6 +116,8 @@ def answer_sentences(library: "Library", request: dict, as_json: bool):
     Raises:
         `ValueError`: at the end, if sentences were refused.
     """
+    if sys.stdin is None:
+        raise ValueError("ask for something: there is no sentence, and standard input is closed")
     sys.stdin.reconfigure(errors="surrogateescape")  # bytes that are no text reach the search, which refuses them
     count = refused = 0
     while sentence := read_sentence():

@@ -46,7 +46,8 @@ class AudioFiles:
 def find_audio(*folders: str | Path) -> AudioFiles:
     """
     Find the audio files below folders, by suffix. Links are followed after all folders that are there by themselves,
-    so that whatever has a path without links is found under that one. Each folder is looked into once.
+    and links to files last, so that whatever has a path without links is found under that one, and a file in a linked
+    folder is found there. Each folder is looked into once.
 
     Raises:
         `OSError`: if one of the folders named cannot be listed.
@@ -56,8 +57,14 @@ def find_audio(*folders: str | Path) -> AudioFiles:
     for folder in finder.roots:
         os.scandir(folder).close()
         links += finder.walk(folder)
+    file_links = []
     for link in links:  # the list grows: there are links in linked folders
-        links += finder.follow(link)
+        if os.path.isdir(link):
+            links += finder.follow_folder(link)
+        else:
+            file_links.append(link)
+    for link in file_links:
+        finder.follow_file(link)
     return finder.found
 
 
@@ -110,28 +117,31 @@ class Finder:
             todo += reversed(subfolders)
         return links
 
-    def follow(self, link: str) -> list[str]:
-        """Take the file, or the audio files below the folder, that a link leads to, and return the links below."""
+    def follow_folder(self, link: str) -> list[str]:
+        """Take the audio files below the folder that a link leads to, and return the links there."""
+        target = os.path.realpath(link)
+        if any(is_below(root, target) for root in self.real_roots):
+            self._leave_out("links to a folder that a folder to index is in", link)
+        elif self._is_music(link):
+            return self.walk(link)
+        return []
+
+    def follow_file(self, link: str):
+        """Take the file that a link leads to, if it leads to one."""
         target = os.path.realpath(link)
         try:
-            is_folder = stat.S_ISDIR(os.stat(link).st_mode)
+            os.stat(link)
         except OSError as error:
             if _is_audio(link):  # it is listed as a file that cannot be read
                 self.found.paths.append(link)
             else:
                 self.found.unlisted[link] = reason_of(error)
-            return []
-        if is_folder:
-            if any(is_below(root, target) for root in self.real_roots):
-                self._leave_out("links to a folder that they are in", link)
-            elif self._is_music(link):
-                return self.walk(link)
-        elif target in self.linked or (os.path.dirname(target) in self.walked and _is_audio(target)):
+            return
+        if target in self.linked or (os.path.dirname(target) in self.walked and _is_audio(target)):
             self._leave_out("links to files that are indexed under another name", link)
         else:
             self.linked.add(target)
             self._take(link)
-        return []
 
     def _is_music(self, folder: str) -> bool:
         name = os.path.basename(folder)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from muscall.search.files import absolute_path, file_state, find_audio, is_below, known_names, reason_of
+from muscall.search.files import absolute_path, file_state, find_audio, known_names, real_paths, reason_of
 from muscall.search.store import Store, is_utf8
 
 
@@ -105,29 +105,48 @@ def make_plan(store: Store, folders: list[Path]) -> Plan:
             unreadable.append((name, reason_of(error)))
             unseen.add(name)
     todo = [name for name, state in states.items() if state not in known.get(name, {})]
-    searched, unseen = _with_real_paths(folders), _with_real_paths(unseen)
+    gone = _gone_tracks(set(known).difference(states), _with_real_paths(folders), _with_real_paths(unseen))
     stale = [
         (track, state)
         for track, known_states in known.items()
-        if track in states or (_is_in(track, searched) and not _is_in(track, unseen))
+        if track in states or track in gone
         for state in known_states
         if states.get(track) != state
     ]
     return Plan(todo, known, stale, unreadable, found.unlisted, found.left_out)
 
 
+def _gone_tracks(tracks: set[str], searched: set[str], unseen: set[str]) -> set[str]:
+    """
+    Return those of the tracks not found that should have been.
+
+    Args:
+        tracks (`set[str]`): Tracks of the index that were not found.
+        searched (`set[str]`): The folders that were searched.
+        unseen (`set[str]`): What could not be looked into or at.
+    """
+    gone = {track for track in tracks if _is_in(track, searched)}
+    others = list(tracks - gone)  # some may be known by a link to a folder that was searched
+    real = dict(zip(others, real_paths(others), strict=True))
+    gone |= {track for track in others if _is_in(real[track], searched) and not os.path.lexists(real[track])}
+    return {track for track in gone if not _is_in(track, unseen) and not _is_in(real.get(track, track), unseen)}
+
+
 def _with_real_paths(paths: Iterable[str]) -> set[str]:
     return {form for path in paths for form in (path, os.path.realpath(path))}
 
 
-def _is_in(track: str, folders: Iterable[str]) -> bool:
-    return any(is_below(track, folder) for folder in folders)
+def _is_in(path: str, folders: set[str]) -> bool:
+    """Return whether a path is one of many folders or below one."""
+    while path not in folders and path != os.path.dirname(path):
+        path = os.path.dirname(path)
+    return path in folders
 
 
 def _check_folder(folder: str, known: dict[str, dict[str, str]]):
     if not os.path.isdir(folder):
         raise ValueError(f"{folder} is no folder: expected one with music in it")
-    below = [track for track in known if is_below(track, folder)]
+    below = [track for track in known if _is_in(track, _with_real_paths([folder]))]
     if below and not os.listdir(folder):
         raise ValueError(
             f"{folder} is empty, but the index has {len(below)} tracks of it: is its disk mounted? Nothing was "

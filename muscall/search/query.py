@@ -144,7 +144,7 @@ class Library:
         Returns:
             `list[dict]`: as of [`Library.search`].
         """
-        count = DEPTH * (k + 1)
+        count = DEPTH * (min(k, self.store.table.count_rows()) + 1)
         while True:
             rows = self.store.search(vector, count, condition)
             best: dict[str, dict] = {}  # by content: its best window, with the state of each path

@@ -40,6 +40,11 @@ FILTER_COLUMNS = [name for name in COLUMNS if name not in ("hash", "state", "wei
 LISTING = f"Columns: {', '.join(FILTER_COLUMNS)}. Example: bpm > 120 and genre = 'jazz'"
 # With a text, in a filter. NOT LIKE and NOT IN are negations of these.
 COMPARISONS = sqlglot.exp.EQ, sqlglot.exp.NEQ, sqlglot.exp.Like, sqlglot.exp.ILike, sqlglot.exp.In
+# Queries, functions of unknown names, and what LanceDB crashes at: ?, $1, N'text', b'1'.
+NOT_IN_FILTERS = (
+    *(sqlglot.exp.Query, sqlglot.exp.Anonymous),
+    *(sqlglot.exp.Placeholder, sqlglot.exp.Parameter, sqlglot.exp.National, sqlglot.exp.BitString),
+)
 # What decides whether vectors of two models are to be compared, and its name in an error.
 MODEL_FACTS = {"weights": "weights", "window_seconds": "window length", "sampling_rate": "rate", "dim": "dimensions"}
 # Candidates per answer that are compared again with their whole vectors; recall@10 is then near 1.
@@ -210,7 +215,7 @@ class Store:
             query = query.where(condition, prefilter=True)
         try:
             rows = query.select([*COLUMNS, "_distance"]).to_arrow().to_pylist()
-        except (ValueError, RuntimeError) as error:
+        except Exception as error:  # LanceDB crashes in ways of its own at conditions that it does not support
             if condition is None:
                 raise
             reason = str(error).split(", /")[0]  # then comes a path in LanceDB's own source
@@ -317,11 +322,11 @@ def parse_filter(text: str) -> str:
     check_text(text, "filter")
     try:
         condition = sqlglot.parse_one(text, read="postgres", into=sqlglot.exp.Condition)
-    except sqlglot.errors.SqlglotError as error:
+    except (sqlglot.errors.SqlglotError, RecursionError) as error:  # the last for hundreds of parentheses
         raise ValueError(f"the filter {text!r} is not understood. {LISTING}") from error
     text_columns = []
     for node in condition.walk():
-        if isinstance(node, (sqlglot.exp.Query, sqlglot.exp.Anonymous)):
+        if isinstance(node, NOT_IN_FILTERS):
             raise ValueError(f"the filter {text!r} is not a comparison of columns with values. {LISTING}")
         if isinstance(node, sqlglot.exp.Column):
             if node.name not in FILTER_COLUMNS or node.table:

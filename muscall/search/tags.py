@@ -1,7 +1,9 @@
 # Copyright 2026 The MusCALL repository authors. Licensed under the Apache License, Version 2.0.
 """The tags of audio files, whichever container they are in, as columns of the index."""
 
+import os
 import re
+import struct
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +14,7 @@ import soundfile
 from mutagen.aac import AAC
 from mutagen.apev2 import APEBinaryValue, APEExtValue, APEv2
 from mutagen.asf import ASFBaseAttribute
+from mutagen.flac import FLAC
 from mutagen.id3 import ID3, TCON, TXXX, Frames, Frames_2_2, TextFrame
 from mutagen.mp3 import MP3
 from mutagen.mp4 import AtomDataType, MP4FreeForm
@@ -34,9 +37,13 @@ TAG_NAMES = {
 }
 MAX_TAG = 500  # characters; longer ones are lyrics in the wrong place, or an attack
 FREE_FORM = "----:com.apple.itunes:"  # of MP4, in lower case; those of other programs are not meant for people
+INFO_NAMES = {b"INAM": "title", b"IART": "artist", b"IPRD": "album", b"IGNR": "genre", b"ICRD": "date"}
 INFO_SUFFIXES = {".wav", ".wave", ".bwf", ".rf64", ".w64", ".aif", ".aiff", ".aifc", ".caf"}
-# Four digits that stand alone, begin a date of digits only (199912, 19991231), or end one (31121999).
-YEAR = re.compile(r"(?<!\d)(?:(\d{4})(?:(?:0\d|1[0-2])(?:[0-3]\d)?)?|[0-3]\d[01]\d(\d{4}))(?!\d)")
+# Four digits that stand alone, begin a date of digits only (199912, 19991231, 19991231235959), or end one (31121999,
+# 12311999).
+YEAR = re.compile(
+    r"(?<!\d)(?:(\d{4})(?:(?:0\d|1[0-2])(?:[0-3]\d(?:\d{6})?)?)?|(?:[0-3]\d[01]\d|[01]\d[0-3]\d)(\d{4}))(?!\d)"
+)
 FIRST_YEAR, LAST_YEAR = 1000, 9999  # to mutagen, 31.12.1999 is a day of the year 0031
 MAX_BPM = 1000
 # mutagen makes times of these, and drops what it does not take for one. Here they are texts.
@@ -69,6 +76,8 @@ def _read_containers(path: str) -> list[dict[str, list[str]] | None]:
     if isinstance(tags, ID3) and _find("year", containers, _parse_year) is None:
         again = _attempt(reader, path, translate=False, known_frames=FRAMES)
         containers.append(_attempt(_texts_by_name, again if reader is ID3 or again is None else again.tags))
+    if reader is FLAC:  # some programs put ID3 before or after it
+        containers.append(_attempt(_texts_by_name, _attempt(ID3, path)))
     if reader in (ID3, MP3):
         ape = _attempt(_texts_by_name, _attempt(APEv2, path))
         # ID3v1 cuts texts off after 30 characters.
@@ -90,7 +99,28 @@ def _attempt(function: Callable[..., Any], *arguments: Any, **options: Any) -> A
 def _read_info(path: str) -> dict[str, list[str]]:
     """Return the texts of RIFF INFO, or what is like it in AIFF and CAF, which mutagen does not read."""
     with soundfile.SoundFile(path) as file:
-        return {name: [text] for name, text in file.copy_metadata().items()}
+        texts = file.copy_metadata()
+    if any("\N{REPLACEMENT CHARACTER}" in text for text in texts.values()):  # not UTF-8: soundfile keeps no bytes
+        texts |= _read_windows_info(path)
+    return {name: [text] for name, text in texts.items()}
+
+
+def _read_windows_info(path: str) -> dict[str, str]:
+    """Return the texts of RIFF INFO in the encoding that programs of Windows wrote before UTF-8."""
+    texts = {}
+    with open(path, "rb") as file:
+        file.seek(12)  # RIFF, its size, WAVE
+        while len(head := file.read(8)) == 8:
+            name, size = struct.unpack("<4sI", head)
+            if name == b"LIST":
+                file.seek(4, os.SEEK_CUR)  # INFO, and its texts follow as chunks
+            elif name in INFO_NAMES:
+                text = file.read(size).split(b"\0")[0]
+                texts[INFO_NAMES[name]] = text.decode("cp1252", errors="replace")
+                file.seek(size % 2, os.SEEK_CUR)
+            else:
+                file.seek(size + size % 2, os.SEEK_CUR)
+    return texts
 
 
 def _texts_by_name(tags: mutagen.Tags | None) -> dict[str, list[str]]:
@@ -129,7 +159,8 @@ def _texts(value: Any) -> list[str]:
 
 def _parse_text(texts: list[str]) -> str | None:
     """Return texts as one of at most `MAX_TAG` characters in Unicode's composed form, `None` where there is none."""
-    text = unicodedata.normalize("NFC", "; ".join(texts)).replace("\0", "").strip()[:MAX_TAG]
+    parts = (part.strip() for text in texts for part in text.split("\0"))
+    text = unicodedata.normalize("NFC", "; ".join(part for part in parts if part))[:MAX_TAG].rstrip()
     return text.encode(errors="replace").decode() or None
 
 

@@ -66,7 +66,7 @@ def test_each_folder_is_looked_into_once_whichever_links_lead_there(make, tmp_pa
     found = find_audio(music)
     assert names_in(music, found) == ["b/1.flac", "b/2.flac", "other/c/3.flac"]
     assert set(found.left_out[TWICE]) == {str(music / name) for name in ("a", "same", "other/loop")}
-    assert set(found.left_out["links to a folder that they are in"]) == {str(music / "b" / "up")}
+    assert set(found.left_out["links to a folder that a folder to index is in"]) == {str(music / "b" / "up")}
     assert sorted(find_audio(music / "b", music).paths) == sorted(found.paths)
     assert find_audio(music, tmp_path / "elsewhere").paths[-1] == str(tmp_path / "elsewhere" / "c" / "3.flac")
 
@@ -79,8 +79,12 @@ def test_each_linked_file_is_found_once(make, tmp_path):
         (music / name).symlink_to(tmp_path / "elsewhere" / "c.flac")
     found = find_audio(music)
     assert names_in(music, found) == ["b.flac", "d.flac"]
-    left_out = found.left_out["links to files that are indexed under another name"]
-    assert set(left_out) == {str(music / name) for name in ("a.flac", "e.flac")}
+    kind = "links to files that are indexed under another name"
+    assert set(found.left_out[kind]) == {str(music / name) for name in ("a.flac", "e.flac")}
+    (music / "folder").symlink_to(tmp_path / "elsewhere")
+    found = find_audio(music)
+    assert names_in(music, found) == ["b.flac", "folder/c.flac"]
+    assert set(found.left_out[kind]) == {str(music / name) for name in ("a.flac", "d.flac", "e.flac")}
 
 
 def test_what_cannot_be_looked_into_stops_nothing(make):

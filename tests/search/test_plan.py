@@ -66,6 +66,30 @@ def test_a_folder_is_the_same_by_all_its_names(index, three, tmp_path, monkeypat
     assert "2 tracks (1 deleted)" in index(tmp_path / "link")[1]
 
 
+def test_a_track_known_by_a_link_is_gone_from_the_folder_itself_too(index, three, tmp_path):
+    (tmp_path / "link").symlink_to(three)
+    (three / "private").mkdir()
+    shutil.copy(PRODUCED[18], three / "private" / "d.opus")
+    index(tmp_path / "link")
+    shutil.move(three / "private", tmp_path / "elsewhere")
+    (three / "private").symlink_to(three / "nowhere")  # a disk that is away: its tracks stay
+    (three / "c.opus").rename(three / "e.opus")
+    (three / "b.opus").unlink()
+    store, output = index(three)
+    assert "3 tracks (1 moved, 1 deleted)" in output
+    known = {str(tmp_path / "link" / name) for name in ("a.opus", "private/d.opus")}
+    assert set(store.tracks()) == known | {str(three / "e.opus")}
+
+
+def test_an_empty_folder_is_taken_for_a_missing_disk_by_a_link_too(index, three, tmp_path):
+    (tmp_path / "link").symlink_to(three)
+    index(three)
+    shutil.rmtree(three)
+    three.mkdir()
+    with pytest.raises(ValueError, match="is empty, but the index has 3 tracks of it"):
+        index(tmp_path / "link")
+
+
 def test_new_permissions_change_nothing(index, three):
     before = index(three)[0].tracks()
     (three / "c.opus").chmod(0o600)
@@ -109,7 +133,7 @@ def test_what_was_left_out_is_shown_by_kind(index, three):
         (three / name).write_bytes(b"x")
     output = index(three)[1]
     assert "left out: 3 files that are not audio by their suffix (.jpg 2, .mid)" in output
-    assert f"left out: 1 links to a folder that they are in ({three / 'itself'})" in output
+    assert f"left out: 1 links to a folder that a folder to index is in ({three / 'itself'})" in output
     assert f"1 folders or links could not be looked into, their tracks stay:\n  {three / 'gone'}: No" in output
 
 

@@ -38,6 +38,7 @@ def test_answers_are_the_best_windows(tagged, encoder):
         assert (answer["start"], answer["end"]) == best[answer["track"]][1:]
         assert answer["score"] == pytest.approx(best[answer["track"]][0], abs=1e-5)
     assert [answer["track"] for answer in music.search("fast samba", k=2)] == expected[:2]
+    assert music.search("fast samba", k=10**30) == answers
     segment = encoder.model.best_segments("fast samba", expected[0], encoder.processor)[0]
     assert segment["start"] == answers[0]["start"] and segment["score"] == pytest.approx(answers[0]["score"], abs=1e-5)
 
@@ -90,6 +91,9 @@ def test_filters(tagged, condition, expected):
         ("hash = 'x'", "unknown column, hash"),
         ("bpm = 'fast'", "does not fit"),
         ("genre > 3", "does not fit"),
+        ("bpm > ?", "is not a comparison"),
+        ("bpm > $1 or genre = N'x' or genre = b'1'", "is not a comparison"),
+        ("(" * 500 + "bpm > 1" + ")" * 500, "is not understood"),
     ],
 )
 def test_bad_filters_list_the_columns(tagged, condition, message):

@@ -19,7 +19,19 @@ from muscall.search.tags import FRAMES, TAG_NAMES, read_tags
 
 YEARS = {
     **dict.fromkeys(("1999", "1999-12", "1999-12-31T07:00:00Z", "1999/12/31", "19991231", "199912"), 1999),
-    **dict.fromkeys(("31.12.1999", "12/31/1999", "31-12-1999", "31121999", "Dec 31, 1999", "1999年12月"), 1999),
+    **dict.fromkeys(
+        (
+            "31.12.1999",
+            "12/31/1999",
+            "31-12-1999",
+            "31121999",
+            "12311999",
+            "19991231235959",
+            "Dec 31, 1999",
+            "1999年12月",
+        ),
+        1999,
+    ),
     **dict.fromkeys(("(c) 1999", "\u2117 1999 Label", "1999?", "1999-2003", "0000 / 1999"), 1999),
     **dict.fromkeys(("99", "", "0000-00-00", "12345", "not a year"), None),
 }
@@ -139,6 +151,32 @@ def test_riff_info(write, tmp_path):
     assert found(path) == expected | {"title": "ID3"}
 
 
+def test_riff_info_of_windows(write):
+    """Its texts are not UTF-8; they stand before the samples in one file, and have an odd length."""
+    path, _ = write("a.wav")
+    whole = path.read_bytes()
+    info = b"".join(
+        name + struct.pack("<I", 7) + "Café\u20ac".encode("cp1252").ljust(8, b"\0") for name in (b"INAM", b"IPRD")
+    )
+    info = b"LIST" + struct.pack("<I", len(info) + 4) + b"INFO" + info
+    start = whole.index(b"data")
+    for content in (whole + info, whole[:start] + info + whole[start:]):
+        path.write_bytes(content[:4] + struct.pack("<I", len(content) - 8) + content[8:])
+        assert found(path) == {"title": "Café\u20ac", "album": "Café\u20ac"}
+
+
+def test_id3_of_flac(write):
+    path, file = write("a.flac")
+    tags = id3.ID3()
+    tags.add(id3.TIT2(text="ID3"))
+    tags.save(path)
+    assert found(path) == {"title": "ID3"}
+    file = mutagen.File(path)
+    file["title"] = "Vorbis"
+    file.save()
+    assert found(path) == {"title": "Vorbis"}
+
+
 def atom(name, *parts):
     content = b"".join(parts)
     return struct.pack(">I4s", 8 + len(content), name) + content
@@ -171,9 +209,9 @@ def test_mp4_and_wma(tmp_path):
 
 def test_texts_are_composed(write):
     path, file = write("a.flac")
-    file["artist"] = "Beyonce\u0301"
+    file["artist"], file["genre"] = "Beyonce\u0301", ["Rock\0Pop", "", " ", "Jazz\0"]
     file.save()
-    assert read_tags(path)["artist"] == "Beyonc\u00e9"
+    assert found(path) == {"artist": "Beyonc\u00e9", "genre": "Rock; Pop; Jazz"}
 
 
 def test_tags_that_cannot_be_read_are_none(write):
