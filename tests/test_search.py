@@ -69,6 +69,17 @@ def test_a_refused_sentence_of_a_pipe_stops_no_other(store, capfd, monkeypatch):
     assert screen.err.count("error: the sentence") == 2 and "expected text in UTF-8" in screen.err
 
 
+def test_nothing_is_no_path_and_no_sentence(store, capfd, monkeypatch):
+    """As from an unset variable of a shell, and from a service without standard input."""
+    for arguments in (["forget", "", "--store", store], ["index", "", "--store", store]):
+        with pytest.raises(SystemExit, match="2"):
+            search.parse_arguments(arguments)
+        assert "expected a path, got an empty text" in capfd.readouterr().err
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(ValueError, match="standard input is closed"):
+        search.run_query(search.parse_arguments(["query", "--store", store]))
+
+
 def test_hostile_tags_are_printed_as_text(model, music, store, capfd):
     track = music / "a b.opus"
     file = mutagen.File(track)
