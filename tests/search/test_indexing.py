@@ -139,7 +139,7 @@ def test_unreadable_files_are_listed_and_others_indexed(index, music):
     store, output = index(music)
     assert "5 tracks (5 new)" in output and "9 files could not be read" in output
     reasons = {
-        "cut.flac": "is damaged",
+        "cut.flac": "is cut off",
         "empty.mp3": "is empty: 0 bytes",
         "text.mp3": "cannot be decoded",
         "text copy.mp3": "cannot be decoded",
