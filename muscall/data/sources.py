@@ -27,11 +27,12 @@ from huggingface_hub import snapshot_download
 from transformers.utils import logging
 
 from muscall.data.copies import hold_out, separate_splits
-from muscall.data.folders import list_files
+from muscall.data.folders import describe_left_out, list_files
 from muscall.data.metadata import METADATA_FILES, read_card, read_metadata
 from muscall.data.split_names import SPLITS, find_split, standard_name, standard_names
 from muscall.data.tables import BUILDERS, check_table, describe_failure, escape_pattern, load_table
 from muscall.data.tracks import flatten, merge_tracks, read_captions, stream_tracks
+from muscall.folders import LINKED_FILES
 
 
 logger = logging.get_logger(__name__)
@@ -218,21 +219,18 @@ def metadata_folder(dataset: str, streaming: bool) -> Splits | None:
     path = Path(dataset)
     if not path.is_dir():
         return None
-    listing = list_files(path)
-    audio = [file for file in listing.files if file.suffix.lower() in AUDIO_FILES]
-    tables = [file for file in listing.files if file.name.lower() in METADATA_FILES]
-    archives = [file for file in listing.files if file.suffix.lower() in ARCHIVES and file not in tables]
+    files, found = list_files(path)
+    audio = [file for file in files if file.suffix.lower() in AUDIO_FILES]
+    tables = [file for file in files if file.name.lower() in METADATA_FILES]
+    archives = [file for file in files if file.suffix.lower() in ARCHIVES and file not in tables]
     if not tables or (archives and not audio):
         return None
-    # A link to an audio file is no loss: a row that names it reads it.
-    listing.left_out = [
-        (kind, file)
-        for kind, file in listing.left_out
-        if not Path(file).is_file() or Path(file).name.lower() in METADATA_FILES
-    ]
-    if listing.left_out:
-        logger.warning(f"{dataset}: left out are {listing.describe_left_out()}")
-    others = [file for file in listing.files if file.suffix.lower() in DATA_FILES and file not in tables]
+    links = found.left_out.pop(LINKED_FILES, Counter())
+    for link in (link for link in links if Path(link).name.lower() in METADATA_FILES):
+        found.leave_out(LINKED_FILES, link)  # one to an audio file is no loss: a row that names it reads it
+    if left_out := describe_left_out(found):
+        logger.warning(f"{dataset}: left out are {left_out}")
+    others = [file for file in files if file.suffix.lower() in DATA_FILES and file not in tables]
     _report_unused_tables(dataset, others)
     return read_metadata(path, tables, audio, read_card(path), streaming)
 
@@ -260,7 +258,7 @@ def tar_folder(dataset: str, streaming: bool) -> Splits | None:
         files.setdefault(split, []).append(file)
     if not files:
         return None
-    others = [file for file in list_files(path).files if file.suffix.lower() in DATA_FILES - {".tar"}]
+    others = [file for file in list_files(path)[0] if file.suffix.lower() in DATA_FILES - {".tar"}]
     _report_unused_tables(dataset, others)
     sample = _read_first_sample(files.get("train", next(iter(files.values())))[0])
     features = Features.from_arrow_schema(pa.Table.from_pylist([sample]).schema)
@@ -307,9 +305,10 @@ LAYOUTS = (single_file, saved_folder, metadata_folder, papers_folder, tar_folder
 def _load_with_datasets(dataset: str, name: str | None, streaming: bool) -> Splits:
     """Read whatever `datasets.load_dataset` takes: a Hub id, or a folder of parquet, JSON or CSV files."""
     path = Path(dataset)
-    tables = [file for file in list_files(path).files if file.suffix.lower() in BUILDERS] if path.is_dir() else []
+    files = list_files(path)[0] if path.is_dir() else []
+    tables = [file for file in files if file.suffix.lower() in BUILDERS]
     if path.is_dir() and not tables:
-        found = Counter(file.suffix.lower() or "other" for file in list_files(path).files)
+        found = Counter(file.suffix.lower() or "other" for file in files)
         raise ValueError(
             f"{dataset} has no {', '.join(METADATA_FILES)}, {', '.join(BUILDERS)} or .tar file. Its files: "
             f"{', '.join(f'{count} {suffix}' for suffix, count in found.items()) or 'none'}"
@@ -368,11 +367,11 @@ def label_folders(dataset: str) -> dict[str, Dataset] | None:
         `dict[str, Dataset]`: of each split the columns `audio` (paths) and `label`, or `None` for another layout.
     """
     folder = Path(dataset)
-    listing = list_files(folder)
-    files = [path for path in listing.files if path.suffix.lower() in AUDIO_FILES]
+    paths, found = list_files(folder)
+    files = [path for path in paths if path.suffix.lower() in AUDIO_FILES]
     places = [path.relative_to(folder).parts for path in files]
     depths = {len(parts) for parts in places}
-    if any(path.suffix.lower() in DATA_FILES for path in listing.files) or depths not in ({2}, {3}):
+    if any(path.suffix.lower() in DATA_FILES for path in paths) or depths not in ({2}, {3}):
         return None
     if depths == {3} and not any(standard_name(parts[0]) in SPLITS for parts in places):
         return None
@@ -381,9 +380,9 @@ def label_folders(dataset: str) -> dict[str, Dataset] | None:
     for path, parts in zip(files, places, strict=True):
         split = names[parts[0]] if names else "test"
         rows.setdefault(split, []).append({"audio": str(path), "label": parts[-2]})
-    for path in listing.files:
+    for path in paths:
         if path.suffix.lower() not in AUDIO_FILES:
-            listing.leave_out(f"{path.suffix.lower() or 'other'} files", path)
-    if listing.left_out:
-        logger.warning(f"{dataset}: left out are {listing.describe_left_out()}")
+            found.leave_out("files with other suffixes", path.suffix.lower() or "no suffix")
+    if left_out := describe_left_out(found):
+        logger.warning(f"{dataset}: left out are {left_out}")
     return {split: Dataset.from_list(tracks) for split, tracks in rows.items()}

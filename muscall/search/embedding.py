@@ -12,7 +12,8 @@ import pyarrow as pa
 
 from muscall.checkpoint import hash_file
 from muscall.encoder import CHUNK, Encoder
-from muscall.search.files import file_state, reason_of
+from muscall.folders import reason_of
+from muscall.search.files import file_state
 from muscall.search.plan import Outcome
 from muscall.search.store import Store, with_facts
 from muscall.search.tags import read_tags

@@ -1,13 +1,10 @@
 # Copyright 2026 The MusCALL repository authors. Licensed under the Apache License, Version 2.0.
 """Times, names and reports as text for a screen."""
 
-from collections import Counter
 from pathlib import Path
 
+from muscall.folders import describe_kind
 from muscall.search.plan import Report
-
-
-NAMES_SHOWN = 20  # of each kind of what was left out
 
 
 def clock(seconds: float) -> str:
@@ -31,13 +28,5 @@ def format_report(report: Report, store_uri: str | Path) -> str:
     if report.unlisted:
         lines.append(f"{len(report.unlisted)} folders or links could not be looked into, their tracks stay:")
         lines += [f"  {printable(path)}: {printable(reason)}" for path, reason in sorted(report.unlisted.items())]
-    lines += [f"left out: {_format_kind(kind, names)}" for kind, names in report.left_out.items()]
+    lines += [f"left out: {printable(describe_kind(kind, names))}" for kind, names in report.left_out.items()]
     return "\n".join(lines)
-
-
-def _format_kind(kind: str, names: Counter) -> str:
-    """Return how many things of a kind there are, and the names of the most frequent ones."""
-    shown = [printable(name) + (f" {count}" if count > 1 else "") for name, count in names.most_common(NAMES_SHOWN)]
-    if len(names) > NAMES_SHOWN:
-        shown.append(f"{len(names) - NAMES_SHOWN} other names")
-    return f"{names.total()} {kind} ({', '.join(shown)})"

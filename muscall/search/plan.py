@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from muscall.search.files import absolute_path, file_state, find_audio, known_names, real_paths, reason_of
+from muscall.folders import reason_of
+from muscall.search.files import absolute_path, file_state, find_audio, known_names, real_paths
 from muscall.search.store import Store, is_utf8
 
 
@@ -21,7 +22,7 @@ class Report:
         total (`int`): Tracks in the index now, in these folders and others.
         new, changed, moved, deleted (`int`): What was done to them.
         unreadable (`list[tuple[str, str]]`): Path and reason of files that could not be read.
-        unlisted, left_out: See [`AudioFiles`].
+        unlisted, left_out: See [`FoundFiles`].
         seconds (`float`): How long it took.
     """
 
@@ -50,7 +51,7 @@ class Plan:
         known (`dict[str, dict[str, str]]`): The index: for each track, the hash of each state it has rows of.
         stale (`list[tuple[str, str]]`): Tracks and states of the index that are no longer in the folders.
         unreadable (`list[tuple[str, str]]`): Files that cannot even be looked at, and why.
-        unlisted, left_out: See [`AudioFiles`].
+        unlisted, left_out: See [`FoundFiles`].
     """
 
     todo: list[str]

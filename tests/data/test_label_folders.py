@@ -7,6 +7,7 @@ import pytest
 from corpora import write_ramp
 
 from muscall.data.sources import label_folders
+from muscall.folders import APPLE_DOUBLE
 
 
 @pytest.mark.parametrize("validation", ["validation", "valid", "val", "dev"])
@@ -35,10 +36,14 @@ def test_label_folders_name_what_they_leave_out(tmp_path, caplog):
     write_ramp(tmp_path / "calm" / "0.wav", 0)
     write_ramp(tmp_path / "loud" / "1.wav", 1)
     for name in ("calm/2.m4a", "calm/._0.wav", "loud/cover.jpg"):
-        (tmp_path / name).write_bytes(b"")
+        (tmp_path / name).write_bytes(APPLE_DOUBLE)
     (tmp_path / "also_calm").symlink_to(tmp_path / "calm", target_is_directory=True)
     assert label_folders(str(tmp_path))["test"]["label"][:] == ["calm", "loud"]
-    for words in ("1 .m4a files", "1 .jpg files", "1 files of attributes", "1 links to folders that are read already"):
+    for words in (
+        "2 files with other suffixes (.m4a, .jpg)",
+        "1 files that macOS keeps",
+        "1 folders that are listed under",
+    ):
         assert words in caplog.text
 
 

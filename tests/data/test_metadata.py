@@ -144,7 +144,7 @@ def test_a_linked_split_is_named(tmp_path, caplog):
     write_split(tmp_path, "train", range(10))
     (tmp_path / "test").symlink_to(tmp_path / "train")
     check(load_corpus(str(tmp_path)))
-    assert f"left out are 1 links to folders that are read already ({tmp_path / 'test'})" in caplog.text
+    assert f"left out are 1 folders that are listed under another name ({tmp_path / 'test'})" in caplog.text
 
 
 def test_other_tables_beside_metadata_are_named(tmp_path, caplog):

@@ -11,13 +11,15 @@ import pytest
 
 pytest.importorskip("muscall.search")
 
-from muscall.search.files import APPLE_DOUBLE, file_state, file_status, find_audio, find_tracks, known_names
+from muscall.folders import APPLE_DOUBLE
+from muscall.search.files import file_state, file_status, find_audio, find_tracks, known_names
 
 
 DOTS = ("...And You Will Know Us/01.flac", ".38 Special/.hack - SIGN.mp3", "Britney/...Baby One More Time.ogg")
-FILES = "files that are not audio by their suffix"
+FILES = "files with other suffixes"
 FOLDERS = "folders of deleted files, old versions, thumbnails and the like"
-TWICE = "folders that are indexed under another name"
+TWICE = "folders that are listed under another name"
+UPWARDS = "links to folders that they, or folders that were named, are in"
 
 
 @pytest.fixture
@@ -66,7 +68,9 @@ def test_each_folder_is_looked_into_once_whichever_links_lead_there(make, tmp_pa
     found = find_audio(music)
     assert names_in(music, found) == ["b/1.flac", "b/2.flac", "other/c/3.flac"]
     assert set(found.left_out[TWICE]) == {str(music / name) for name in ("a", "same", "other/loop")}
-    assert set(found.left_out["links to a folder that a folder to index is in"]) == {str(music / "b" / "up")}
+    assert set(found.left_out["links to folders that they, or folders that were named, are in"]) == {
+        str(music / "b" / "up")
+    }
     assert sorted(find_audio(music / "b", music).paths) == sorted(found.paths)
     assert find_audio(music, tmp_path / "elsewhere").paths[-1] == str(tmp_path / "elsewhere" / "c" / "3.flac")
 
@@ -79,7 +83,7 @@ def test_each_linked_file_is_found_once(make, tmp_path):
         (music / name).symlink_to(tmp_path / "elsewhere" / "c.flac")
     found = find_audio(music)
     assert names_in(music, found) == ["b.flac", "d.flac"]
-    kind = "links to files that are indexed under another name"
+    kind = "links to files that are listed under another name"
     assert set(found.left_out[kind]) == {str(music / name) for name in ("a.flac", "e.flac")}
     (music / "folder").symlink_to(tmp_path / "elsewhere")
     found = find_audio(music)

@@ -132,8 +132,8 @@ def test_what_was_left_out_is_shown_by_kind(index, three):
     for name in ("cover.jpg", "back.jpg", "a.mid"):
         (three / name).write_bytes(b"x")
     output = index(three)[1]
-    assert "left out: 3 files that are not audio by their suffix (.jpg 2, .mid)" in output
-    assert f"left out: 1 links to a folder that a folder to index is in ({three / 'itself'})" in output
+    assert "left out: 3 files with other suffixes (.jpg 2, .mid)" in output
+    assert f"left out: 1 links to folders that they, or folders that were named, are in ({three / 'itself'})" in output
     assert f"1 folders or links could not be looked into, their tracks stay:\n  {three / 'gone'}: No" in output
 
 
