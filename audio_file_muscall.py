@@ -187,7 +187,7 @@ class AudioFile:
             return parts
         try:
             file = self._open(None)
-        except soundfile.LibsndfileError as error:
+        except (soundfile.LibsndfileError, TypeError) as error:  # TypeError: samples without a header, named .raw
             if (pieces := pieces_to_end(stream)) is not None and (part := self._open_part(pieces)) is not None:
                 return [part]
             if not may_be_mpeg and (parts := self._find_mpeg_parts(stream, start, 0.5)):

@@ -133,6 +133,23 @@ def test_a_long_chain_is_noticed_by_its_last_pages(tmp_path):
     assert AudioReader(data, 44100).num_samples == 60 * 44100
 
 
+@pytest.mark.parametrize("form", ["ogg", "opus"])
+def test_a_stream_cut_off_in_a_chain_takes_nothing_from_the_next(tmp_path, form):
+    """As where a download or a recording stopped in the middle of a page, and began again."""
+    data = write(tmp_path / f"a.{form}", music(16, 48000, 2), 48000).read_bytes()
+    assert len(data) > 2**17
+    for share in (0.3, 0.5, 0.9):
+        cut = data[: int(share * len(data))]
+        expected = AudioReader(cut, 48000).num_samples + AudioReader(data, 48000).num_samples
+        assert AudioReader(cut + data, 48000).num_samples == expected > 17 * 48000
+
+
+def test_samples_without_a_header_are_refused_in_words(tmp_path):
+    (tmp_path / "a.raw").write_bytes(bytes(9000))
+    with pytest.raises(ValueError, match="a.raw cannot be decoded"):
+        AudioReader(tmp_path / "a.raw", RATE)
+
+
 def test_a_chain_of_two_rates_or_with_a_broken_stream_is_refused(tmp_path, links):
     other = write(tmp_path / "b.ogg", music(1, 16000), 16000).read_bytes()
     first = write(tmp_path / "a.ogg", music(3, RATE), RATE).read_bytes()

@@ -120,6 +120,7 @@ def test_samples_come_with_their_rate_in_either_order(extractor):
     expected = extractor(samples.T, sampling_rate=44100)["input_values"]
     pairs = [(samples, 44100), (44100, samples), (samples.T, 44100), (torch.from_numpy(samples.T.copy()), 44100)]
     pairs += [(np.int64(44100), pcm), (pcm, 44100), (44100, samples.mean(axis=1)), (samples, 44100.0)]
+    pairs += [[44100, samples], [samples, 44100], (44100, samples.tolist())]
     for pair in pairs:
         assert np.abs(extractor(pair)["input_values"] - expected).max() < 1e-4
     batch = extractor([*pairs, {"array": samples.T, "sampling_rate": 44100}])["input_values"]
