@@ -216,6 +216,8 @@ def write_info(kind: Kind, header: bytes, frames: int) -> bytes:
 
 # Ogg: pages. A stream begins with a page that says so; streams one after the other are called links of a chain.
 
+PAGE = re.compile(rb"OggS\0")
+
 
 def find_links(stream: BinaryIO) -> list[int]:
     """Return where the links of an Ogg file begin, in bytes. It is looked through only if it may have several."""
@@ -252,10 +254,20 @@ def _is_one_stream(stream: BinaryIO, size: int) -> bool:
                 return False
             last = number
     tail = read_at(stream, size - 2 * TAIL, 2 * TAIL)
-    starts = [match.start() for match in re.finditer(rb"OggS\0", tail) if match.start() + 27 <= len(tail)]
+    starts = [match.start() for match in PAGE.finditer(tail) if match.start() + 27 <= len(tail)]
     numbers = [int.from_bytes(tail[start + 18 : start + 22], "little") for start in starts]
     is_first = all(tail[start + 14 : start + 18] == first for start in starts)
     return is_first and numbers != [] and numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+
+
+def last_page_samples(stream: BinaryIO, stop: int) -> int:
+    """Return how many samples stand in the last page of the Ogg stream that ends at byte `stop`, at most."""
+    tail = read_at(stream, max(0, stop - 2 * TAIL), min(stop, 2 * TAIL))
+    positions = [
+        int.from_bytes(tail[match.start() + 6 : match.start() + 14], "little") for match in PAGE.finditer(tail)
+    ]
+    ends = [position for position in positions if position < 2**63]  # others are of pages in which no packet ends
+    return ends[-1] - ends[-2] if len(ends) > 1 else 2**18
 
 
 # FLAC: the header claims how many samples there are, and every frame has its number.

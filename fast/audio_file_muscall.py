@@ -24,6 +24,7 @@ try:  # as remote code the files are siblings in a package; in the checkout they
         find_run,
         find_runs,
         flac_ends,
+        last_page_samples,
         pieces_to_end,
         read_at,
         read_flac_header,
@@ -43,6 +44,7 @@ except ImportError:
         find_run,
         find_runs,
         flac_ends,
+        last_page_samples,
         pieces_to_end,
         read_at,
         read_flac_header,
@@ -61,6 +63,7 @@ logger = logging.get_logger(__name__)
 BLOCK = 2**19  # samples decoded at once
 CANCELLED = 0.01  # of the peak of the channels; a mix below it is 40 dB too quiet
 MAX_PEAK = 100.0  # floats are nominally in [-1, 1]; beyond this they are integer PCM that nobody scaled
+VORBIS_BLOCK = 2**13  # samples, the largest block of the format
 WHOLE = 0.99  # a file with less of what it claims is cut off
 
 
@@ -73,6 +76,7 @@ class _Part:
     file: "soundfile.SoundFile | None"  # None while it is closed
     frames: int
     pieces: Pieces | None  # of the file that make up this part; None: the file as it is
+    last_page: int = 0  # of an Ogg stream: how many samples stand in its last page
 
 
 class AudioFile:
@@ -150,9 +154,9 @@ class AudioFile:
             # bitrates spread over 12 frames of 1152 samples (87 of 576).
             lead = 2**14 if self.sampling_rate >= 32000 else 2**16
         elif part.file.subtype == "VORBIS":
-            # libsndfile is wrong by up to a block where it seeks into the last page, of 255 packets at most, or by
-            # less than 2 s from where it is. Other formats seek exactly.
-            lead, position = 2**18 if part.frames - start < 2**18 else 0, part.file.tell()
+            # libsndfile is wrong by up to a block where it seeks into the last page, or by less than 2 s from where it
+            # is. Other formats seek exactly.
+            lead, position = max(0, start - max(0, part.frames - part.last_page - VORBIS_BLOCK)), part.file.tell()
             if 0 <= start - lead - position <= 2 * self.sampling_rate:
                 lead = start - position
         return min(lead, start)
@@ -187,7 +191,7 @@ class AudioFile:
             return parts
         try:
             file = self._open(None)
-        except soundfile.LibsndfileError as error:
+        except (soundfile.LibsndfileError, TypeError) as error:  # TypeError: samples without a header, named .raw
             if (pieces := pieces_to_end(stream)) is not None and (part := self._open_part(pieces)) is not None:
                 return [part]
             if not may_be_mpeg and (parts := self._find_mpeg_parts(stream, start, 0.5)):
@@ -203,8 +207,11 @@ class AudioFile:
             as_it_is.frames = self._count_frames(file)
             return [as_it_is]
         if file.format == "OGG":
-            links = find_links(stream)
-            return self._open_links(links, byte_size(stream)) if len(links) > 1 else [as_it_is]
+            links, size = find_links(stream), byte_size(stream)
+            parts = self._open_links(links, size) if len(links) > 1 else [as_it_is]
+            for part, stop in zip(parts, [*links[1:], size], strict=True):
+                part.last_page = last_page_samples(stream, stop)
+            return parts
         if file.format == "FLAC":
             return [self._find_flac_end(stream, as_it_is)]
         pieces = pieces_to_end(stream)

@@ -216,30 +216,58 @@ def write_info(kind: Kind, header: bytes, frames: int) -> bytes:
 
 # Ogg: pages. A stream begins with a page that says so; streams one after the other are called links of a chain.
 
+PAGE = re.compile(rb"OggS\0")
+
 
 def find_links(stream: BinaryIO) -> list[int]:
     """Return where the links of an Ogg file begin, in bytes. It is looked through only if it may have several."""
     size = byte_size(stream)
-    tail = read_at(stream, max(0, size - 2 * TAIL), 2 * TAIL)
-    starts = [match.start() for match in re.finditer(rb"OggS\0", tail) if match.start() + 27 <= len(tail)]
-    pages = [struct.unpack("<II", tail[start + 14 : start + 22]) for start in starts]  # (stream, number in it)
-    if size > len(tail) and len(pages) > 1:
-        expected = (pages[-1][1] + 1) / (len(pages) - 1) * (starts[-1] - starts[0])  # size, if the stream is one
-        first = int.from_bytes(read_at(stream, 14, 4), "little")
-        if pages == [(first, pages[0][1] + index) for index in range(len(pages))] and size < 1.5 * expected:
-            return [0]
-    links, position, follows = [], 0, False
+    if size > 2 * TAIL and _is_one_stream(stream, size):
+        return [0]
+    links, position, follows, page = [], 0, False, None
     while len(head := read_at(stream, position, 27 + 255)) >= 27:
-        if head[:4] != b"OggS":  # something else stands between the pages
+        if head[:4] != b"OggS":
+            if page is not None:  # the page before may be cut off: the next one begins within its size
+                position, page = page + 1, None
+                continue
             found = head.find(b"OggS", 1)
             position += found if found > 0 else len(head) - 3
             continue
         begins = head[5] & 2 != 0
         if begins and not follows:  # streams that begin together are one link
             links.append(position)
-        follows = begins
+        follows, page = begins, position
         position += 27 + head[26] + sum(head[27 : 27 + head[26]])
     return links
+
+
+def _is_one_stream(stream: BinaryIO, size: int) -> bool:
+    """Tell whether the pages at places all over an Ogg file, and all near its end, are those of its first stream."""
+    first = read_at(stream, 14, 4)
+    last = 0
+    for place in range(0, size, size // 16):
+        excerpt = read_at(stream, place, 2**14)
+        found = excerpt.find(b"OggS\0")
+        if found >= 0 and found + 22 <= len(excerpt):
+            number = int.from_bytes(excerpt[found + 18 : found + 22], "little")
+            if excerpt[found + 14 : found + 18] != first or number < last:
+                return False
+            last = number
+    tail = read_at(stream, size - 2 * TAIL, 2 * TAIL)
+    starts = [match.start() for match in PAGE.finditer(tail) if match.start() + 27 <= len(tail)]
+    numbers = [int.from_bytes(tail[start + 18 : start + 22], "little") for start in starts]
+    is_first = all(tail[start + 14 : start + 18] == first for start in starts)
+    return is_first and numbers != [] and numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+
+
+def last_page_samples(stream: BinaryIO, stop: int) -> int:
+    """Return how many samples stand in the last page of the Ogg stream that ends at byte `stop`, at most."""
+    tail = read_at(stream, max(0, stop - 2 * TAIL), min(stop, 2 * TAIL))
+    positions = [
+        int.from_bytes(tail[match.start() + 6 : match.start() + 14], "little") for match in PAGE.finditer(tail)
+    ]
+    ends = [position for position in positions if position < 2**63]  # others are of pages in which no packet ends
+    return ends[-1] - ends[-2] if len(ends) > 1 else 2**18
 
 
 # FLAC: the header claims how many samples there are, and every frame has its number.

@@ -184,15 +184,16 @@ def _unpack_audio_dict(audio: Mapping[str, Any]) -> tuple[Any, float | None]:
 
 def is_samples_and_rate(audio: Any) -> bool:
     """Tell whether audio is a pair of samples and their rate, in either order, and no batch of two tracks."""
-    if not isinstance(audio, tuple) or len(audio) != 2:
+    if not isinstance(audio, (tuple, list)) or len(audio) != 2:
         return False
     return sorted(isinstance(item, Real) for item in audio) == [False, True] and any(
-        isinstance(item, (np.ndarray, torch.Tensor)) for item in audio
+        isinstance(item, (np.ndarray, torch.Tensor, list)) for item in audio
     )
 
 
-def _unpack_pair(pair: tuple[Any, Any]) -> tuple[Any, float]:
+def _unpack_pair(pair: tuple[Any, Any] | list[Any]) -> tuple[Any, float]:
     array, rate = pair if isinstance(pair[1], Real) else pair[::-1]
+    array = np.asarray(array) if isinstance(array, list) else array
     if array.ndim == 2 and array.shape[1] <= MAX_CHANNELS < array.shape[0]:  # (samples, channels)
         array = array.T
     return array, rate
