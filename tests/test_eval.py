@@ -123,7 +123,7 @@ def test_embeddings_come_from_the_cache_and_are_never_stale(run, model, corpus, 
 @pytest.mark.slow
 def test_batch_sizes_and_processes_agree(model, corpus, tmp_path):
     screens = []
-    for processes, size in ((1, 1), (1, 7), (1, 64), (2, 5)):
+    for processes, size in ((1, 1), (1, 64), (2, 7)):
         launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"] if processes == 2 else []
         command = [sys.executable, *launcher, str(ROOT / "eval.py"), "--model", str(model), "--dataset", str(corpus)]
         command += ["--batch_size", str(size), "--output", str(tmp_path / "result.json"), "--num_resamples", "200"]
@@ -133,10 +133,10 @@ def test_batch_sizes_and_processes_agree(model, corpus, tmp_path):
         screens.append(done.stdout)
     assert "mean rank" in screens[0]
     words = [re.sub(r"[-\s]+", " ", NUMBER.sub("0", screen)) for screen in screens]
-    assert words == [words[0]] * 4
+    assert words == [words[0]] * 3
     # Two tracks that score alike but for rounding may change places, which moves a rank of some query by one.
     numbers = [[float(number) for number in NUMBER.findall(screen)] for screen in screens]
-    np.testing.assert_allclose(numbers, [numbers[0]] * 4, rtol=0.05)
+    np.testing.assert_allclose(numbers, [numbers[0]] * 3, rtol=0.05)
 
 
 @torch.no_grad()
