@@ -1,5 +1,5 @@
 # Copyright 2026 The MusCALL repository authors. Licensed under the Apache License, Version 2.0.
-"""What the bytes of an audio file show about its length, whatever its header claims; nothing is decoded here."""
+"""Lengths of audio files from their bytes, whatever their headers claim; nothing is decoded here."""
 
 import bisect
 import io
@@ -77,19 +77,19 @@ def skip_id3(stream: BinaryIO, start: int = 0) -> int:
 
 
 class Kind(NamedTuple):
-    """What does not change within a stream of MPEG frames."""
+    """The rate and the channels of MPEG frames, which do not change within a stream."""
 
     rate: int  # in hertz (Hz)
     channels: int
 
     @property
     def frame_samples(self) -> int:
-        """Samples that a frame has in each channel."""
+        """Return how many samples a frame has in each channel."""
         return 1152 if self.rate >= 32000 else 576
 
     @property
     def info_offset(self) -> int:
-        """Where the name of an information frame stands: behind the header and the side information."""
+        """Return where the name of an information frame stands: behind the header and the side information."""
         return 4 + (32 if self.channels == 2 else 17) if self.rate >= 32000 else 4 + (17 if self.channels == 2 else 9)
 
 
@@ -103,7 +103,7 @@ class Run(NamedTuple):
 
 
 class Info(NamedTuple):
-    """What the information frame `frame` of an MP3 claims; `None` where it does not."""
+    """The claims of the information frame `frame` of an MP3; `None` where there is none."""
 
     frame: bytes
     kind: Kind
@@ -274,7 +274,7 @@ def last_page_samples(stream: BinaryIO, stop: int) -> int:
 
 
 class FlacHeader(NamedTuple):
-    """What the header of a FLAC file says, and where: `position` in the file, in bytes."""
+    """The claims of the header of a FLAC file, and where they stand: `position` in the file, in bytes."""
 
     position: int
     block_samples: int
