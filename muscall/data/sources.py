@@ -367,6 +367,8 @@ def label_folders(dataset: str) -> dict[str, Dataset] | None:
         `dict[str, Dataset]`: of each split the columns `audio` (paths) and `label`, or `None` for another layout.
     """
     folder = Path(dataset)
+    if not folder.is_dir():
+        return None
     paths, found = list_files(folder)
     files = [path for path in paths if path.suffix.lower() in AUDIO_FILES]
     places = [path.relative_to(folder).parts for path in files]

@@ -35,15 +35,12 @@ def start(folder, *arguments):
 
 @pytest.mark.slow
 def test_a_wrong_start_says_why(tmp_path):
-    model = save_model(tmp_path / "model")
     (tmp_path / "no model").mkdir()
-    for arguments, reason in (
-        ([tmp_path, "--model", tmp_path / "no model"], "holds no weights: name a checkpoint with --model"),
-        ([tmp_path / "none", "--model", model], "none is no folder: expected one with music in it"),
-    ):
-        result = start(ROOT, "-m", "space.app", *arguments, "--store", tmp_path / "store")
-        assert result.returncode == 1 and "Traceback" not in result.stderr
-        assert re.search(f"^error: .*{reason}", result.stderr, re.MULTILINE), result.stderr
+    arguments = (tmp_path, "--model", tmp_path / "no model", "--store", tmp_path / "store")
+    result = start(ROOT, "-m", "space.app", *arguments)
+    assert result.returncode == 1 and "Traceback" not in result.stderr
+    reason = "^error: .*holds no weights: name a checkpoint with --model"
+    assert re.search(reason, result.stderr, re.MULTILINE), result.stderr
 
 
 @pytest.mark.slow
