@@ -76,7 +76,7 @@ class _Part:
     file: "soundfile.SoundFile | None"  # None while it is closed
     frames: int
     pieces: Pieces | None  # of the file that make up this part; None: the file as it is
-    last_page: int = 0  # of an Ogg stream: how many samples stand in its last page
+    last_page: int = 0  # of a Vorbis stream: how many samples stand in its last page
 
 
 class AudioFile:
@@ -210,7 +210,8 @@ class AudioFile:
             links, size = find_links(stream), byte_size(stream)
             parts = self._open_links(links, size) if len(links) > 1 else [as_it_is]
             for part, stop in zip(parts, [*links[1:], size], strict=True):
-                part.last_page = last_page_samples(stream, stop)
+                if part.file.subtype == "VORBIS":
+                    part.last_page = last_page_samples(stream, stop)
             return parts
         if file.format == "FLAC":
             return [self._find_flac_end(stream, as_it_is)]

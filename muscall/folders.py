@@ -16,8 +16,6 @@ HOUSEKEEPING = {
     *(".fseventsd", ".documentrevisions-v100", "system volume information", "__macosx"),
 }
 APPLE_DOUBLE = b"\0\x05\x16\x07"  # the first bytes of what macOS keeps beside a file on a foreign disk
-
-
 LINKED_FILES = "links to files that are listed under another name"
 NAMES_SHOWN = 10  # of each kind of what was left out
 
@@ -139,7 +137,7 @@ class Finder:
             return self.walk(link)
         return []
 
-    def follow_file(self, link: str):
+    def follow_file(self, link: str) -> None:
         """Take the file that a link leads to, if it leads to one."""
         target = os.path.realpath(link)
         try:
