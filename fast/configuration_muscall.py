@@ -239,14 +239,87 @@ class MusCALLMusicnnConfig(MusCALLTowerConfig):
 
 
 @strict
+class MusCALLMobileNetConfig(MusCALLTowerConfig):
+    r"""
+    Configuration of the fast audio tower: waveform -> log-mel -> MobileNetV3 -> mean
+    (https://huggingface.co/papers/1905.02244).
+
+    Args:
+        sampling_rate (`int`, *optional*, defaults to 16000):
+            Rate of the input waveform in hertz (Hz).
+        window_seconds (`float`, *optional*, defaults to 20):
+            Length of one input window in seconds.
+        n_fft (`int`, *optional*, defaults to 512):
+            Length of the Fourier transform and of its Hann window in samples.
+        hop_length (`int`, *optional*, defaults to 320):
+            Step between two spectrogram frames in samples.
+        num_mel_bins (`int`, *optional*, defaults to 96):
+            Number of mel bands.
+        f_min (`float`, *optional*, defaults to 0):
+            Lower edge of the lowest mel band in hertz (Hz).
+        f_max (`float`, *optional*, defaults to 8000):
+            Upper edge of the highest mel band in hertz (Hz).
+        width (`float`, *optional*, defaults to 0.8):
+            Channels of the blocks, as a multiple of those of the large MobileNetV3.
+        stem_width (`float`, *optional*, defaults to 0.5):
+            The same for the stem and the first three blocks, which take most of the time.
+        trunk_channels (`int`, *optional*, defaults to 640):
+            Channels after the blocks, 960 in the large MobileNetV3.
+        hidden_size (`int`, *optional*, defaults to 400):
+            Size of the pooled feature.
+
+    Raises:
+        `ValueError`: if a value is out of its range; the message names field, value and range.
+
+    Example:
+
+    ```python
+    >>> config = MusCALLMobileNetConfig(window_seconds=10)
+    >>> config.window_samples, config.num_columns
+    (160000, 16)
+
+    ```"""
+
+    model_type = "muscall_mobilenet_model"
+
+    sampling_rate: int = 16000
+    window_seconds: float | int = 20
+    n_fft: int = 512
+    hop_length: int = 320
+    num_mel_bins: int = 96
+    f_min: float | int = 0
+    f_max: float | int = 8000
+    width: float | int = 0.8
+    stem_width: float | int = 0.5
+    trunk_channels: int = 640
+    hidden_size: int = 400
+
+    @property
+    def num_columns(self) -> int:
+        """Columns of the trunk for one window: 32 frames each, the last one what is left."""
+        return math.ceil(self.window_frames / 32)
+
+    def validate_architecture(self) -> None:
+        """Check every value against its range; also part of the `@strict` validation before saving."""
+        for name in ("sampling_rate", "n_fft", "hop_length", "num_mel_bins", "trunk_channels", "hidden_size"):
+            _check(getattr(self, name) > 0, self, name, "an integer above 0")
+        for name in ("window_seconds", "width", "stem_width"):
+            _check(math.isfinite(getattr(self, name)) and getattr(self, name) > 0, self, name, "a number above 0")
+        self._check_spectrogram()
+        _check(
+            self.window_samples > self.n_fft // 2, self, "window_seconds", f"longer than half of n_fft ({self.n_fft})"
+        )
+
+
+@strict
 class MusCALLConfig(PreTrainedConfig):
     r"""
     Configuration of a [`MusCALLModel`]: the two towers and the space they share. The defaults are the paper's released
     configuration.
 
     Args:
-        audio_config (`dict`, `MusCALLAudioConfig` or `MusCALLMusicnnConfig`, *optional*):
-            The audio tower: the paper's ResNet, or musicnn where the dictionary's `model_type` says so.
+        audio_config (`dict` or `MusCALLTowerConfig`, *optional*):
+            The audio tower: the paper's ResNet, or the one that the dictionary's `model_type` names.
         text_config (`dict` or `PreTrainedConfig`, *optional*):
             Any text encoder that `AutoConfig` knows, named by its `model_type`. A dictionary without `model_type` is
             CLIP's text transformer, and what it leaves out is the paper's: 4 layers, 512 wide, 8 heads, 49,408 tokens,
@@ -325,7 +398,7 @@ class MusCALLConfig(PreTrainedConfig):
 
 
 AUDIO_CONFIGS: dict[str, type[MusCALLTowerConfig]] = {
-    config.model_type: config for config in (MusCALLAudioConfig, MusCALLMusicnnConfig)
+    config.model_type: config for config in (MusCALLAudioConfig, MusCALLMusicnnConfig, MusCALLMobileNetConfig)
 }
 
 
@@ -346,4 +419,11 @@ def _check(condition: bool, config: PreTrainedConfig, name: str, expected: str):
 for config_class in (MusCALLConfig, *AUDIO_CONFIGS.values()):
     config_class.register_for_auto_class()
 
-__all__ = ["AUDIO_CONFIGS", "MusCALLAudioConfig", "MusCALLConfig", "MusCALLMusicnnConfig", "MusCALLTowerConfig"]
+__all__ = [
+    "AUDIO_CONFIGS",
+    "MusCALLAudioConfig",
+    "MusCALLConfig",
+    "MusCALLMobileNetConfig",
+    "MusCALLMusicnnConfig",
+    "MusCALLTowerConfig",
+]

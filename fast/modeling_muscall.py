@@ -25,14 +25,16 @@ from transformers.utils import can_return_tuple, logging
 
 try:  # as remote code the files are siblings in a package; in the checkout they are top-level modules
     from .configuration_muscall import MusCALLConfig
+    from .modeling_muscall_mobilenet import MusCALLMobileNetModel
     from .modeling_muscall_musicnn import MusCALLMusicnnModel
-    from .modeling_muscall_resnet import MusCALLAudioModel, MusCALLConvNorm
-    from .modeling_muscall_tower import MusCALLAudioTower, MusCALLPreTrainedModel
+    from .modeling_muscall_resnet import MusCALLAudioModel
+    from .modeling_muscall_tower import MusCALLAudioTower, MusCALLConvNorm, MusCALLPreTrainedModel
 except ImportError:
     from configuration_muscall import MusCALLConfig
+    from modeling_muscall_mobilenet import MusCALLMobileNetModel
     from modeling_muscall_musicnn import MusCALLMusicnnModel
-    from modeling_muscall_resnet import MusCALLAudioModel, MusCALLConvNorm
-    from modeling_muscall_tower import MusCALLAudioTower, MusCALLPreTrainedModel
+    from modeling_muscall_resnet import MusCALLAudioModel
+    from modeling_muscall_tower import MusCALLAudioTower, MusCALLConvNorm, MusCALLPreTrainedModel
 
 
 logger = logging.get_logger(__name__)
@@ -88,7 +90,7 @@ class MusCALLOutput(ModelOutput):
 
 
 AUDIO_MODELS: dict[str, type[MusCALLAudioTower]] = {
-    tower.config_class.model_type: tower for tower in (MusCALLAudioModel, MusCALLMusicnnModel)
+    tower.config_class.model_type: tower for tower in (MusCALLAudioModel, MusCALLMusicnnModel, MusCALLMobileNetModel)
 }
 
 
@@ -495,6 +497,7 @@ __all__ = [
     "MusCALLAudioModel",
     "MusCALLAudioTower",
     "MusCALLConvNorm",
+    "MusCALLMobileNetModel",
     "MusCALLModel",
     "MusCALLMusicnnModel",
     "MusCALLOutput",

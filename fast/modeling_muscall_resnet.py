@@ -14,10 +14,10 @@ from transformers.utils import logging
 
 try:  # as remote code the files are siblings in a package; in the checkout they are top-level modules
     from .configuration_muscall import MusCALLAudioConfig
-    from .modeling_muscall_tower import MusCALLAudioTower, MusCALLLogMel, triangular_filters
+    from .modeling_muscall_tower import MusCALLAudioTower, MusCALLConvNorm, MusCALLLogMel, triangular_filters
 except ImportError:
     from configuration_muscall import MusCALLAudioConfig
-    from modeling_muscall_tower import MusCALLAudioTower, MusCALLLogMel, triangular_filters
+    from modeling_muscall_tower import MusCALLAudioTower, MusCALLConvNorm, MusCALLLogMel, triangular_filters
 
 
 logger = logging.get_logger(__name__)
@@ -45,24 +45,6 @@ class MusCALLDecibelLogMel(MusCALLLogMel):
         mel = self.to_mel(power / self.window.square().sum())
         decibels = 10 * torch.log10(mel.clamp(min=1e-10))
         return decibels.maximum(decibels.amax((1, 2), keepdim=True) - self.config.top_db)
-
-
-class MusCALLConvNorm(nn.Module):
-    """A convolution and its batch norm, which is folded into the convolution while its statistics are constants."""
-
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1):
-        super().__init__()
-        self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2, bias=False)
-        self.norm = nn.BatchNorm2d(out_channels)
-
-    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        conv, norm = self.conv, self.norm
-        if norm.training:
-            return norm(conv(hidden_states))
-        scale = norm.weight.float() * (norm.running_var.float() + norm.eps).rsqrt()
-        weight = (conv.weight * scale[:, None, None, None]).to(conv.weight.dtype)
-        bias = (norm.bias - norm.running_mean * scale).to(conv.weight.dtype)
-        return F.conv2d(hidden_states, weight, bias, conv.stride, conv.padding)
 
 
 class MusCALLStem(nn.Module):
@@ -210,4 +192,4 @@ class MusCALLAudioModel(MusCALLAudioTower):
                 init.normal_(projection.weight, std=std)
 
 
-__all__ = ["MusCALLAttentionPool", "MusCALLAudioModel", "MusCALLAveragePool", "MusCALLConvNorm"]
+__all__ = ["MusCALLAttentionPool", "MusCALLAudioModel", "MusCALLAveragePool"]

@@ -5,6 +5,7 @@ import os
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 from transformers import PreTrainedModel
 from transformers import initialization as init
@@ -132,6 +133,41 @@ def triangular_filters(edges: torch.Tensor, frequencies: torch.Tensor) -> torch.
     return torch.minimum(-distance[:, :-2] / width[:-1], distance[:, 2:] / width[1:]).clamp(min=0)
 
 
+class MusCALLConvNorm(nn.Module):
+    """
+    A convolution and its batch norm, which is folded into the convolution while its statistics are constants.
+
+    Args:
+        in_channels, out_channels, kernel_size (`int`): As for [`nn.Conv2d`]; half the kernel is padded on each side.
+        stride (`int` or `tuple[int, int]`, *optional*, defaults to 1): Of bands and frames.
+        groups (`int`, *optional*, defaults to 1): As for [`nn.Conv2d`].
+        eps (`float`, *optional*, defaults to 1e-5): Of the batch norm.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        stride: int | tuple[int, int] = 1,
+        groups: int = 1,
+        eps: float = 1e-5,
+    ):
+        super().__init__()
+        padding = kernel_size // 2
+        self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, groups=groups, bias=False)
+        self.norm = nn.BatchNorm2d(out_channels, eps)
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        conv, norm = self.conv, self.norm
+        if norm.training:
+            return norm(conv(hidden_states))
+        scale = norm.weight.float() * (norm.running_var.float() + norm.eps).rsqrt()
+        weight = (conv.weight * scale[:, None, None, None]).to(conv.weight.dtype)
+        bias = (norm.bias - norm.running_mean * scale).to(conv.weight.dtype)
+        return F.conv2d(hidden_states, weight, bias, conv.stride, conv.padding, groups=conv.groups)
+
+
 class MusCALLAudioTower(MusCALLPreTrainedModel):
     """
     The interface of an audio tower: windows of a waveform `(batch_size, samples)` -> the features of the parts of each
@@ -210,4 +246,10 @@ class MusCALLAudioTower(MusCALLPreTrainedModel):
             init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
 
-__all__ = ["MusCALLAudioTower", "MusCALLLogMel", "MusCALLPreTrainedModel", "triangular_filters"]
+__all__ = [
+    "MusCALLAudioTower",
+    "MusCALLConvNorm",
+    "MusCALLLogMel",
+    "MusCALLPreTrainedModel",
+    "triangular_filters",
+]

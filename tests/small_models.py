@@ -6,29 +6,35 @@ import torch
 from helpers import ROOT
 from transformers import CLIPTokenizer
 
-from configuration_muscall import MusCALLConfig, MusCALLMusicnnConfig
-from modeling_muscall import MusCALLModel, MusCALLMusicnnModel
+from configuration_muscall import MusCALLConfig, MusCALLMobileNetConfig, MusCALLMusicnnConfig
+from modeling_muscall import MusCALLMobileNetModel, MusCALLModel, MusCALLMusicnnModel
 from processing_muscall import MusCALLFeatureExtractor, MusCALLProcessor
 
 
 AUDIO = {"window_seconds": 1, "num_mel_bins": 32, "stem_width": 4, "depths": [1, 2, 1, 1], "hidden_size": 24}
 MUSICNN = {"window_seconds": 4, "num_filters": 3, "num_middle_filters": 5, "feature_size": 7}
+MOBILENET = {"window_seconds": 1, "num_mel_bins": 32, "width": 0.1, "stem_width": 0.1}
+MOBILENET |= {"trunk_channels": 24, "hidden_size": 12}
 TEXT = {"num_hidden_layers": 1, "hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 4}
 BERT = {"model_type": "bert", "num_hidden_layers": 1, "hidden_size": 32, "intermediate_size": 64}
 BERT |= {"num_attention_heads": 4, "vocab_size": 99}
 
 
-def build_model(**kwargs):
-    torch.manual_seed(0)
-    kwargs = {"audio_config": AUDIO, "text_config": TEXT, "projection_dim": 16} | kwargs
-    model = MusCALLModel(MusCALLConfig(**kwargs)).eval()
-    for module in model.modules():  # as after training: every weight counts, statistics are not 0 and 1
+def as_trained(model):
+    """Let every weight count and the statistics of the batch norms be other than 0 and 1, as after training."""
+    for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.running_mean.normal_(std=0.1)
             module.running_var.uniform_(0.5, 2)
             module.weight.data.uniform_(0.5, 2)
             module.bias.data.normal_(std=0.1)
-    return model
+    return model.eval()
+
+
+def build_model(**kwargs):
+    torch.manual_seed(0)
+    kwargs = {"audio_config": AUDIO, "text_config": TEXT, "projection_dim": 16} | kwargs
+    return as_trained(MusCALLModel(MusCALLConfig(**kwargs)))
 
 
 def build_waves(batch_size=3, seed=0):
@@ -50,6 +56,11 @@ def build_musicnn(seed=0, **changes) -> MusCALLMusicnnModel:
             torch.nn.init.normal_(module.running_mean, std=0.1)
             torch.nn.init.uniform_(module.running_var, 0.5, 2)
     return tower.eval()
+
+
+def build_mobilenet() -> MusCALLMobileNetModel:
+    torch.manual_seed(0)
+    return as_trained(MusCALLMobileNetModel(MusCALLMobileNetConfig(**MOBILENET)))
 
 
 def build_musicnn_model(**changes) -> MusCALLModel:

@@ -111,7 +111,7 @@ def test_impossible_value_of_musicnn(field, value, expected):
 
 
 def test_an_unknown_tower_is_refused():
-    with pytest.raises(ValueError, match="muscall_audio_model or muscall_musicnn_model, got 'clap_audio_model'"):
+    with pytest.raises(ValueError, match="muscall_musicnn_model or .*, got 'clap_audio_model'"):
         MusCALLConfig(audio_config={"model_type": "clap_audio_model"})
     with pytest.raises(ValueError, match="`projection_hidden_size` must be an integer above 0"):
         MusCALLConfig(projection_hidden_size=0)
