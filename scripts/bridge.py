@@ -1,0 +1,290 @@
+# Copyright 2026 The MusCALL repository authors. Licensed under the Apache License, Version 2.0.
+"""
+Teach a model the classes of AudioSet that concern music, and the words that people use for them, in closed form.
+
+    python -m scripts.bridge runs/distil runs/bridge --music corpus/distil --teacher mn04_as_mAP_432.pt \\
+        --labels class_labels_indices.csv --ontology ontology.json
+
+Two linear maps meet in a space with one dimension for each class. From a sentence to classes: human captions and lists
+of aspects of MusicCaps (the part whose audio is in the training split of AudioSet) with the labels of AudioSet, and
+the names and descriptions of the classes; no audio is needed. From the trunk of the audio tower to classes: what the
+teacher hears in music without captions. The new dimensions stand beside those that the model has, as further rows of
+its projections, so that it stays one dual encoder. Nothing that it knew is lost.
+
+The captions come from google/MusicCaps on the Hub, or from `--captions`, a CSV file with its columns `caption`,
+`aspect_list` and `audioset_positive_labels`, without the evaluation part. `class_labels_indices.csv` and
+`ontology.json` are AudioSet's.
+"""
+
+import argparse
+import ast
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import soundfile
+import soxr
+import torch
+import torch.nn.functional as F
+from datasets import load_dataset
+from muscall.training.audioset import AudioSetTagger
+from torch import nn
+from tqdm import tqdm
+from transformers import AutoProcessor, PreTrainedTokenizerBase
+
+from modeling_muscall import MusCALLModel
+from scripts.files import read_csv
+
+
+MUSIC, SINGING = "/m/04rlf", "/m/015lz1"  # in the ontology; all below them concerns music
+MIN_CAPTIONS = 15  # of another class, to be taken too
+TEMPLATES = ("{}", "{} music", "a {} track", "the sound of {}", "a song with {}")
+TEMPLATES += ("a {} song", "{} style", "{} beat with a groove", "{} sounds")
+RARE = 3e-3  # a rarer class weighs as much as one in this share of the captions
+TEXT_RIDGE, AUDIO_RIDGE = 30.0, 1000.0
+SHARE = 0.5  # of the new dimensions in a similarity, relative to those that were there
+WINDOWS_OF_A_TRACK = 3
+
+
+@dataclass(frozen=True)
+class Classes:
+    """
+    Classes of AudioSet.
+
+    Attributes:
+        ids (`list[str]`): `/m/05rwpb`, for instance.
+        names (`list[str]`): In words, `independent music`.
+        descriptions (`list[str]`): A sentence or two on each.
+        concern_music (`torch.BoolTensor` of shape `(classes,)`): Whether they are below music or singing.
+    """
+
+    ids: list[str]
+    names: list[str]
+    descriptions: list[str]
+    concern_music: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Caption:
+    """A caption of MusicCaps, its aspects as one sentence, and the labels of AudioSet of the same recording."""
+
+    text: str
+    aspects: str
+    labels: list[str]
+
+
+def read_classes(labels: Path, ontology: Path) -> Classes:
+    """Read the classes of AudioSet in the order of the teacher's outputs."""
+    nodes = {node["id"]: node for node in json.loads(ontology.read_text(encoding="utf-8"))}
+    rows, below, waiting = read_csv(labels), set(), [MUSIC, SINGING]
+    while waiting:
+        below.add(identifier := waiting.pop())
+        waiting += nodes[identifier]["child_ids"]
+    ids, names = [row["mid"] for row in rows], [row["display_name"].lower() for row in rows]
+    described = [nodes[i]["description"] if i in nodes else name for i, name in zip(ids, names, strict=True)]
+    return Classes(ids, names, described, torch.tensor([identifier in below for identifier in ids]))
+
+
+def read_captions(path: Path | None) -> list[Caption]:
+    """Read the training part of MusicCaps, from a CSV file or, without one, from the Hub."""
+    if path is None:
+        rows = load_dataset("google/MusicCaps", split="train").filter(lambda row: not row["is_audioset_eval"])
+    else:
+        rows = read_csv(path)
+    return [
+        Caption(
+            row["caption"],
+            ", ".join(ast.literal_eval(row["aspect_list"])),
+            row["audioset_positive_labels"].split(","),
+        )
+        for row in rows
+    ]
+
+
+@torch.no_grad()
+def embed_sentences(model: MusCALLModel, tokenizer: PreTrainedTokenizerBase, sentences: list[str]) -> torch.Tensor:
+    """Return sentences as the text projection gets them, `(sentences, text hidden_size)`."""
+    parts = []
+    for start in tqdm(range(0, len(sentences), 64), "sentences"):
+        part = sentences[start : start + 64]
+        inputs = tokenizer(part, padding=True, truncation=True, max_length=128, return_tensors="pt")
+        hidden_states = model.text_model(**inputs).last_hidden_state
+        parts.append(model._pool_text(hidden_states, inputs["input_ids"], inputs["attention_mask"]))
+    return torch.cat(parts)
+
+
+@torch.no_grad()
+def hear(model: MusCALLModel, teacher: AudioSetTagger, music: Path) -> tuple[torch.Tensor, torch.Tensor]:
+    """
+    Return what the trunk of the tower and the teacher make of windows of all tracks in a folder.
+
+    Returns:
+        `tuple[torch.Tensor, torch.Tensor]`: means over the columns of the trunk `(windows, trunk_channels)`, and the
+        teacher's logits `(windows, 527)`.
+
+    Raises:
+        `ValueError`: if the folder has no `.opus` files.
+    """
+    paths = sorted(music.rglob("*.opus"))
+    if not paths:
+        raise ValueError(f"{music} has no .opus files: python -m scripts.distil.music makes them")
+    tower, features, logits = model.audio_model, [], []
+    for path in tqdm(paths, "tracks"):
+        samples, rate = soundfile.read(path, dtype="float32")
+        seconds = round(tower.config.window_seconds)
+        starts = torch.linspace(0, max(0, len(samples) - seconds * rate), WINDOWS_OF_A_TRACK).long().unique()
+        for start in starts.tolist():
+            window = samples[start : start + seconds * rate]
+            if len(window) < seconds * rate:
+                continue
+            heard = torch.from_numpy(soxr.resample(window, rate, tower.config.sampling_rate))[None]
+            features.append(tower(heard[:, : tower.config.window_samples]).last_hidden_state.mean(1))
+            full = torch.from_numpy(soxr.resample(window, rate, teacher.sampling_rate))
+            parts = full.split(10 * teacher.sampling_rate)
+            logits.append(teacher(torch.stack([part for part in parts if len(part) == len(parts[0])])).mean(0)[None])
+    return torch.cat(features), torch.cat(logits)
+
+
+def solve_ridge(inputs: torch.Tensor, targets: torch.Tensor, ridge: float) -> torch.Tensor:
+    """Return the weights `(in, out)` that minimise the squared error plus `ridge` times their square."""
+    return torch.linalg.solve(inputs.T @ inputs + ridge * torch.eye(inputs.shape[1]), inputs.T @ targets)
+
+
+def choose_classes(classes: Classes, captions: list[Caption]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the indices of the classes that are learnt, `(chosen,)`, and the labels `(captions, chosen)`."""
+    index = {identifier: number for number, identifier in enumerate(classes.ids)}
+    labels = torch.zeros(len(captions), len(classes.ids))
+    for row, caption in zip(labels, captions, strict=True):
+        row[[index[label] for label in caption.labels if label in index]] = 1
+    chosen = (classes.concern_music | (labels.sum(0) >= MIN_CAPTIONS)).nonzero()[:, 0]
+    return chosen, labels[:, chosen]
+
+
+def map_sentences(
+    model: MusCALLModel,
+    tokenizer: PreTrainedTokenizerBase,
+    captions: list[Caption],
+    classes: Classes,
+    chosen: torch.Tensor,
+    labels: torch.Tensor,
+) -> torch.Tensor:
+    """
+    Learn which sentences mean which classes: captions, their first sentences and their aspects mean their labels, and
+    each class is meant by its description and by its name in `TEMPLATES`. The rarer a class, the more it weighs.
+
+    Returns:
+        `torch.Tensor` of shape `(text hidden_size, chosen)`.
+    """
+    spread = labels.mean(0).clamp(min=RARE).sqrt()
+    kinds = [[caption.text for caption in captions], [caption.aspects for caption in captions]]
+    kinds.append([caption.text.split(". ")[0] for caption in captions])
+    targets = [(labels - labels.mean(0)) / spread] * len(kinds)
+    names = [classes.names[number] for number in chosen.tolist()]
+    kinds += [[template.format(name) for name in names] for template in TEMPLATES]
+    kinds.append([classes.descriptions[number] for number in chosen.tolist()])
+    targets += [torch.eye(len(chosen)) / spread] * (len(TEMPLATES) + 1)
+    embeds = embed_sentences(model, tokenizer, [sentence for kind in kinds for sentence in kind])
+    return solve_ridge(F.normalize(embeds, dim=-1), torch.cat(targets), TEXT_RIDGE)
+
+
+def map_features(features: torch.Tensor, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """
+    Learn what the teacher hears from the features of the tower, each logit standardised over the music.
+
+    Returns:
+        `tuple[torch.Tensor, torch.Tensor]`: weight `(chosen, trunk_channels)` and bias `(chosen,)`.
+    """
+    mean, deviation = features.mean(0), features.std(0)
+    targets = (logits - logits.mean(0)) / logits.std(0)
+    weight = solve_ridge((features - mean) / deviation, targets, AUDIO_RIDGE).T / deviation
+    return weight, -weight @ mean
+
+
+def join_projection(projection: nn.Sequential, size: int, weight: torch.Tensor) -> nn.Sequential:
+    """
+    Return the projection with further dimensions, which are linear in its input: gelu(x) - gelu(-x) = x.
+
+    Args:
+        projection (`nn.Sequential`): A linear layer, GELU, and a linear layer without bias.
+        size (`int`): Of the input of the result, whose last numbers may be new.
+        weight (`torch.Tensor` of shape `(new dimensions, size)`): What they are.
+    """
+    first, last = projection[0], projection[2]
+    (hidden, old), new = first.weight.shape, len(weight)
+    joined = nn.Sequential(
+        nn.Linear(size, hidden + 2 * new), nn.GELU(), nn.Linear(hidden + 2 * new, last.out_features + new, bias=False)
+    )
+    for parameter in joined.parameters():
+        nn.init.zeros_(parameter)
+    with torch.no_grad():
+        joined[0].weight[:hidden, :old], joined[0].bias[:hidden] = first.weight, first.bias
+        joined[0].weight[hidden:] = torch.cat([weight, -weight])
+        joined[2].weight[: last.out_features, :hidden] = last.weight
+        joined[2].weight[last.out_features :, hidden:] = torch.cat([torch.eye(new), -torch.eye(new)], dim=1)
+    return joined
+
+
+@torch.no_grad()
+def join(
+    model: MusCALLModel,
+    text_weight: torch.Tensor,
+    audio_weight: torch.Tensor,
+    audio_bias: torch.Tensor,
+    sentences: torch.Tensor,
+    features: torch.Tensor,
+) -> MusCALLModel:
+    """
+    Put the classes beside the space of a model. `SHARE` decides how much they count: a mean similarity is made of the
+    two parts in this ratio.
+
+    Args:
+        model (`MusCALLModel`): With a MobileNet as its tower; it is changed.
+        text_weight, audio_weight, audio_bias: See [`map_sentences`] and [`map_features`].
+        sentences (`torch.Tensor` of shape `(sentences, text hidden_size)`): Some captions as projections get them.
+        features (`torch.Tensor` of shape `(windows, trunk_channels)`): Of music.
+    """
+    layer, new = model.audio_model.out_proj, len(audio_bias)
+    pooled = layer(features)
+    lengths = [model.text_projection(sentences).norm(dim=1), model.audio_projection(pooled).norm(dim=1)]
+    classes = [sentences @ text_weight, F.linear(features, audio_weight, audio_bias)]
+    text_gain = SHARE**0.5 / (classes[0].norm(dim=1) / lengths[0]).mean()
+    audio_gain = SHARE**0.5 * lengths[1].mean() / classes[1].norm(dim=1).mean()
+    joined = nn.Linear(layer.in_features, layer.out_features + new)
+    joined.weight.copy_(torch.cat([layer.weight, audio_weight]))
+    joined.bias.copy_(torch.cat([layer.bias, audio_bias]))
+    unit = torch.cat([torch.zeros(new, layer.out_features), torch.eye(new)], dim=1)
+    model.audio_projection = join_projection(model.audio_projection, joined.out_features, audio_gain * unit)
+    model.text_projection = join_projection(model.text_projection, len(text_weight), text_gain * text_weight.T)
+    model.audio_model.out_proj = joined
+    model.config.audio_config.hidden_size = joined.out_features
+    model.config.projection_dim += new
+    model.config.projection_hidden_size += 2 * new
+    return model
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", type=Path, help="a checkpoint with a MobileNet as its audio tower")
+    parser.add_argument("output_dir", type=Path)
+    parser.add_argument("--music", type=Path, required=True, help="a folder of scripts.distil.music")
+    parser.add_argument("--teacher", type=Path, required=True, help="mn04_as_mAP_432.pt of EfficientAT v0.0.1")
+    parser.add_argument("--labels", type=Path, required=True, help="AudioSet's class_labels_indices.csv")
+    parser.add_argument("--ontology", type=Path, required=True, help="AudioSet's ontology.json")
+    parser.add_argument("--captions", type=Path, help="a CSV file; by default google/MusicCaps from the Hub")
+    args = parser.parse_args()
+    model = MusCALLModel.from_pretrained(args.model).eval()
+    processor = AutoProcessor.from_pretrained(args.model, trust_remote_code=True)
+    classes, captions = read_classes(args.labels, args.ontology), read_captions(args.captions)
+    chosen, labels = choose_classes(classes, captions)
+    text_weight = map_sentences(model, processor.tokenizer, captions, classes, chosen, labels)
+    features, logits = hear(model, AudioSetTagger.from_file(args.teacher), args.music)
+    audio_weight, audio_bias = map_features(features, logits[:, chosen])
+    sentences = embed_sentences(model, processor.tokenizer, [caption.text for caption in captions[:400]])
+    join(model, text_weight, audio_weight, audio_bias, sentences, features)
+    model.save_pretrained(args.output_dir)
+    processor.save_pretrained(args.output_dir)
+    print(f"{len(chosen)} classes from {len(captions)} captions and {len(features)} windows: {args.output_dir}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,101 @@
+# Copyright 2026 The MusCALL repository authors. Licensed under the Apache License, Version 2.0.
+"""Classes of sounds and the words for them join a model, and what it knew stays."""
+
+import json
+
+import pytest
+import torch
+import torch.nn.functional as F
+from small_models import MOBILENET, build_model, build_waves
+
+from scripts.bridge import (
+    Caption,
+    choose_classes,
+    join,
+    join_projection,
+    map_features,
+    read_captions,
+    read_classes,
+    solve_ridge,
+)
+
+
+NODES = [
+    {"id": "/m/04rlf", "description": "Organised sound.", "child_ids": ["/m/reggae"]},
+    {"id": "/m/reggae", "description": "Music of Jamaica.", "child_ids": []},
+    {"id": "/m/015lz1", "description": "Words and tones.", "child_ids": []},
+    {"id": "/m/train", "description": "A train passes.", "child_ids": []},
+]
+LABELS = 'index,mid,display_name\n0,/m/reggae,"Reggae"\n1,/m/train,"Train"\n2,/m/04rlf,"Music"\n'
+
+
+@pytest.fixture
+def classes(tmp_path):
+    (tmp_path / "ontology.json").write_text(json.dumps(NODES))
+    (tmp_path / "labels.csv").write_text(LABELS)
+    return read_classes(tmp_path / "labels.csv", tmp_path / "ontology.json")
+
+
+def build():
+    config = {"model_type": "muscall_mobilenet_model", **MOBILENET}
+    return build_model(audio_config=config, projection_hidden_size=20)
+
+
+def test_classes_below_music_are_found(classes):
+    assert classes.names == ["reggae", "train", "music"]
+    assert classes.descriptions[0] == "Music of Jamaica."
+    assert classes.concern_music.tolist() == [True, False, True]
+
+
+def test_another_class_is_learnt_where_enough_captions_have_it(classes):
+    captions = [Caption("A train passes by.", "train", ["/m/train", "/m/unknown"])] * 15
+    assert choose_classes(classes, captions[:14])[0].tolist() == [0, 2]
+    chosen, labels = choose_classes(classes, captions)
+    assert chosen.tolist() == [0, 1, 2]
+    assert labels[0].tolist() == [0, 1, 0]
+
+
+def test_captions_are_read_from_a_table(tmp_path):
+    (tmp_path / "captions.csv").write_text(
+        "ytid,audioset_positive_labels,aspect_list,caption\nx,\"/m/a,/m/b\",\"['sad', 'slow']\",A sad song.\n"
+    )
+    assert read_captions(tmp_path / "captions.csv") == [Caption("A sad song.", "sad, slow", ["/m/a", "/m/b"])]
+
+
+def test_a_ridge_of_nothing_is_least_squares():
+    inputs, weight = torch.randn(50, 4), torch.randn(4, 3)
+    torch.testing.assert_close(solve_ridge(inputs, inputs @ weight, 0.0), weight, atol=1e-4, rtol=1e-4)
+
+
+def test_features_give_the_standardised_logits():
+    torch.manual_seed(0)
+    features = torch.randn(100_000, 4) * torch.tensor([1, 10, 0.1, 3]) + 5
+    logits = features @ torch.randn(4, 2) - 7
+    weight, bias = map_features(features, logits)
+    expected = (logits - logits.mean(0)) / logits.std(0)
+    torch.testing.assert_close(F.linear(features, weight, bias), expected, atol=0.1, rtol=0)
+
+
+def test_a_joined_projection_keeps_the_old_one_and_is_linear_in_the_new_dimensions():
+    projection, weight = build().audio_projection, torch.randn(5, 15)
+    inputs = torch.randn(4, 15)
+    with torch.no_grad():
+        outputs = join_projection(projection, 15, weight)(inputs)
+        torch.testing.assert_close(outputs[:, :16], projection(inputs[:, :12]), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(outputs[:, 16:], inputs @ weight.T, atol=1e-4, rtol=1e-4)
+
+
+def test_a_joined_model_compares_both_parts(tmp_path):
+    model, before = build(), build()
+    text_weight, audio_weight, audio_bias = torch.randn(32, 3), torch.randn(3, 24), torch.randn(3)
+    features = model.audio_model(build_waves(8)).last_hidden_state.mean(1).detach()
+    join(model, text_weight, audio_weight, audio_bias, torch.randn(8, 32), features)
+    model.save_pretrained(tmp_path)
+    model = type(model).from_pretrained(tmp_path).eval()
+    with torch.no_grad():
+        old, new = before.audio_model(build_waves()), model.audio_model(build_waves())
+        old_embeds = before.audio_projection(old.pooler_output)
+        embeds = model.audio_projection(new.pooler_output)
+    torch.testing.assert_close(embeds[:, :16], old_embeds, atol=1e-5, rtol=1e-5)
+    classes = F.linear(new.last_hidden_state.mean(1), audio_weight, audio_bias)
+    torch.testing.assert_close(F.normalize(embeds[:, 16:]), F.normalize(classes), atol=1e-4, rtol=1e-4)
