@@ -3,6 +3,7 @@
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 
@@ -59,6 +60,14 @@ def nest_chapters(depth):
         content = bytes(17) + frame
         frame = b"CHAP" + bytes(len(content) >> shift & 127 for shift in (21, 14, 7, 0)) + b"\0\0" + content
     return b"ID3\4\0\0" + bytes(len(frame) >> shift & 127 for shift in (21, 14, 7, 0)) + frame
+
+
+def run_index(*arguments):
+    """`search.py index` for a fork: it sets `sys.argv`."""
+    import search
+
+    sys.argv = ["search.py", "index", *map(str, arguments)]
+    search.main()
 
 
 def read_content(store):

@@ -2,12 +2,12 @@
 """The training step: the same loss and gradients for one process with one graph, many processes and many chunks."""
 
 import os
-import socket
 
 import pytest
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from forks import finish, fork_ranks
 from safetensors.torch import load_file, save_file
 from tiny_objective import LOSSES, SIZE, gradients_of, make_batch, make_objective
 
@@ -22,10 +22,9 @@ def one_graph(objective, inputs, targets):
     return {"loss": loss.detach(), **gradients_of(objective)}
 
 
-def run_cases(rank, world, port, folder):
+def run_cases(world, folder):
+    rank = int(os.environ["RANK"])
     torch.set_num_threads(1)
-    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world), "MASTER_PORT": str(port)}
-    os.environ["MASTER_ADDR"] = "127.0.0.1"
     accelerator = Accelerator(cpu=True)
     share = SIZE // world
     inputs, targets = make_batch(rank * share, (rank + 1) * share)
@@ -51,10 +50,8 @@ def run_cases(rank, world, port, folder):
 @pytest.fixture(scope="module", params=[1, 3], ids=lambda world: f"{world} processes")
 def processes(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("processes")
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        port = server.getsockname()[1]
-    torch.multiprocessing.spawn(run_cases, (request.param, port, folder), nprocs=request.param)
+    for rank in fork_ranks(request.param, run_cases, request.param, folder):
+        finish(rank)
     return [load_file(folder / f"{rank}.safetensors") for rank in range(request.param)]
 
 
