@@ -2,6 +2,7 @@
 """The training step: the same loss and gradients for one process with one graph, many processes and many chunks."""
 
 import os
+from functools import cache
 
 import pytest
 import torch
@@ -15,11 +16,19 @@ from muscall.training.batch_norm import synchronise_batch_norm
 from muscall.training.gradient_cache import backward
 
 
-def one_graph(objective, inputs, targets):
-    """The step written out for all pairs at once."""
-    loss, _ = objective.loss(objective(**objective.augment(inputs)), targets)
-    loss.backward()
-    return {"loss": loss.detach(), **gradients_of(objective)}
+@cache
+def one_graph(loss, dtype, is_frozen):
+    """The step written out for all pairs at once; return its loss and gradients, and the statistics after it."""
+    objective = make_objective(loss).to(dtype)
+    objective.freeze(set(), is_frozen)
+    inputs, targets = make_batch()
+    value, _ = objective.loss(objective(**objective.augment(inputs)), targets)
+    value.backward()
+    return {"loss": value.detach(), **gradients_of(objective)}, statistics_of(objective)
+
+
+def statistics_of(objective):
+    return {name: buffer for name, buffer in objective.named_buffers() if "running" in name}
 
 
 def run_cases(world, folder):
@@ -40,8 +49,8 @@ def run_cases(world, folder):
                 wrapped = accelerator.prepare(objective)
                 value, _ = backward(accelerator, wrapped, inputs, targets, chunk_size)
                 case = f"{dtype}/{loss}/{batch_norm}/{chunk_size}"
-                buffers = {name: buffer for name, buffer in objective.named_buffers() if "running" in name}
-                for name, tensor in {"loss": value, **gradients_of(objective), **buffers}.items():
+                tensors = {"loss": value, **gradients_of(objective), **statistics_of(objective)}
+                for name, tensor in tensors.items():
                     results[f"{case}/{name}"] = tensor.contiguous()
     save_file(results, f"{folder}/{rank}.safetensors")
     accelerator.end_training()
@@ -60,9 +69,7 @@ def processes(request, tmp_path_factory):
 @pytest.mark.parametrize("loss", LOSSES)
 def test_processes_and_chunks_have_the_loss_and_gradients_of_one_graph(processes, loss, dtype):
     for batch_norm, chunk_size in (("synchronised", None), ("frozen", None), ("frozen", 1), ("frozen", 5)):
-        objective = make_objective(loss).to(dtype)
-        objective.freeze(set(), batch_norm == "frozen")
-        expected = one_graph(objective, *make_batch())
+        expected, statistics = one_graph(loss, dtype, batch_norm == "frozen")
         case = f"{dtype}/{loss}/{batch_norm}/{chunk_size}"
         for results in processes:
             actual = {name: results[f"{case}/{name}"] for name in expected}
@@ -75,9 +82,8 @@ def test_processes_and_chunks_have_the_loss_and_gradients_of_one_graph(processes
                 relative, absolute = (1e-5, 1e-8) if dtype == torch.float64 else (1e-3, 1e-7)
                 assert error < relative * expected[name].norm() + absolute * total, (case, name)
             if batch_norm == "synchronised":
-                for name, buffer in objective.named_buffers():
-                    if "running" in name:
-                        torch.testing.assert_close(results[f"{case}/{name}"], buffer, rtol=1e-4, atol=1e-4)
+                for name, buffer in statistics.items():
+                    torch.testing.assert_close(results[f"{case}/{name}"], buffer, rtol=1e-4, atol=1e-4)
 
 
 @pytest.fixture
