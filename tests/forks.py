@@ -40,6 +40,8 @@ def run(output, environment, function, args):
     with output.open("w") as file:
         for number in (1, 2):
             os.dup2(file.fileno(), number)
+    # This process's own children, such as the workers of a loader, start as in any other.
+    multiprocessing.set_start_method(multiprocessing.get_all_start_methods()[0], force=True)
     os.environ.clear()
     os.environ.update(environment)
     function(*args)
