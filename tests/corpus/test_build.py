@@ -42,9 +42,15 @@ ROWS = read_rows()
 MMA = [row for row in ROWS if row["source"] == "mma"]
 
 
-def sounding(clip_id):
+@pytest.fixture(scope="module")
+def midi():
+    with zipfile.ZipFile(CORPUS / "mma" / "midi.zip") as archive:
+        yield archive
+
+
+def sounding(midi, clip_id):
     """(channel, program) -> number of notes that start in the first 20 s, read with a parser of its own."""
-    data = zipfile.ZipFile(CORPUS / "mma" / "midi.zip").read(f"{clip_id}.mid")
+    data = midi.read(f"{clip_id}.mid")
     ticks_per_beat, tempo, notes, events = int.from_bytes(data[12:14], "big"), 500_000, defaultdict(int), []
     at = 14
     while at < len(data):
@@ -129,17 +135,17 @@ def test_captions_vary():
         ("violin", {40}),
     ],
 )
-def test_a_named_instrument_sounds(word, programs):
+def test_a_named_instrument_sounds(midi, word, programs):
     naming = [row for row in MMA if any(re.search(rf"(?<!pan ){word}\b", c, re.I) for c in row["captions"])]
     assert len(naming) >= 8
     for row in naming:
-        notes = sounding(row["id"])
+        notes = sounding(midi, row["id"])
         assert sum(n for (channel, p), n in notes.items() if channel != 9 and p in programs) >= 4, row["id"]
 
 
-def test_drums_and_their_absence_are_true():
+def test_drums_and_their_absence_are_true(midi):
     for row in MMA:
-        hits = sum(n for (channel, _), n in sounding(row["id"]).items() if channel == 9)
+        hits = sum(n for (channel, _), n in sounding(midi, row["id"]).items() if channel == 9)
         text = " ".join(row["captions"]).lower()
         if re.search(r"without drums|no drums|without percussion|unaccompanied|played alone", text):
             assert hits == 0, row["id"]
