@@ -95,7 +95,7 @@ def test_a_run_learns_and_leaves_a_model(finished, corpus):
 
 @pytest.mark.slow
 def test_two_processes_leave_the_same_kind_of_folder(corpus, recipe, tmp_path):
-    process = start(arguments(recipe, corpus, tmp_path / "run", "--batch_size", 4), TORCHRUN)
+    process = start(arguments(recipe, corpus, tmp_path / "run", "--batch_size", 4, "--num_epochs", 8), TORCHRUN)
     psutil.Process(process.pid).cpu_affinity([0])  # on one core they met a deadlock of gloo at their end
     output = finish(process)
     assert "6 steps of 8 pairs" in output and output.count("step 0: validation") == 1
