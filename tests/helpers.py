@@ -159,3 +159,23 @@ def make_clap(folder, fused):
     extractor = ClapFeatureExtractor(truncation="fusion" if fused else "rand_trunc")
     ClapProcessor(extractor, tokenizer_to_save()).save_pretrained(folder)
     return folder
+
+
+# The tasks of the Hub that concern audio, text or both. Another name as `pipeline_tag` hides a model from its search.
+# https://github.com/huggingface/huggingface.js/blob/0057f40/packages/tasks/src/pipelines.ts
+HUB_TASKS = {
+    "audio-classification",
+    "audio-text-to-text",
+    "audio-to-audio",
+    "any-to-any",
+    "automatic-speech-recognition",
+    "feature-extraction",
+    "sentence-similarity",
+    "text-classification",
+    "text-generation",
+    "text-ranking",
+    "text-to-audio",
+    "text-to-speech",
+    "voice-activity-detection",
+    "zero-shot-classification",
+}
