@@ -68,7 +68,8 @@ def write_corpus(folder):
 @pytest.fixture(scope="session")
 def finished(corpus, recipe, shared):
     """The folder of a whole run of train.py."""
-    from train_runs import ACCELERATE, arguments, finish, start
+    from forks import finish
+    from train_runs import ACCELERATE, arguments, start
 
     folder = shared / "finished"
     with FileLock(shared / "finished.lock"):

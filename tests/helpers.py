@@ -3,6 +3,8 @@
 
 import json
 import shutil
+import sys
+from functools import cache
 from pathlib import Path
 
 
@@ -61,6 +63,14 @@ def nest_chapters(depth):
     return b"ID3\4\0\0" + bytes(len(frame) >> shift & 127 for shift in (21, 14, 7, 0)) + frame
 
 
+def run_index(*arguments):
+    """`search.py index` for a fork: it sets `sys.argv`."""
+    import search
+
+    sys.argv = ["search.py", "index", *map(str, arguments)]
+    search.main()
+
+
 def read_content(store):
     """Return each row of an index by its track and start."""
     from muscall.search.store import vectors
@@ -91,11 +101,18 @@ def make_sentence_model(folder):
     return folder / "sentence_model"
 
 
+@cache  # its vocabulary takes half a second to read
+def tokenizer_to_save():
+    """One that nobody calls, which would set how it pads."""
+    from transformers import CLIPTokenizer
+
+    return CLIPTokenizer.from_pretrained(ROOT / "clip_tokenizer")
+
+
 def save_model(folder, seed=0):
     """A checkpoint of the tiny model with random weights."""
     import torch
     import yaml
-    from transformers import CLIPTokenizer
 
     from configuration_muscall import MusCALLConfig
     from modeling_muscall import MusCALLModel
@@ -103,9 +120,9 @@ def save_model(folder, seed=0):
 
     torch.manual_seed(seed)
     model = MusCALLModel(MusCALLConfig(**yaml.safe_load(RECIPE)["model_config"]))
-    tokenizer = CLIPTokenizer.from_pretrained(ROOT / "clip_tokenizer")
     model.save_pretrained(folder)
-    MusCALLProcessor(MusCALLFeatureExtractor(sampling_rate=RATE, window_seconds=2), tokenizer).save_pretrained(folder)
+    extractor = MusCALLFeatureExtractor(sampling_rate=RATE, window_seconds=2)
+    MusCALLProcessor(extractor, tokenizer_to_save()).save_pretrained(folder)
     return folder
 
 
@@ -131,7 +148,7 @@ def save_teacher(folder, **config):
 def make_clap(folder, fused):
     """A checkpoint of a tiny CLAP with random weights; `fused`: one whose feature extractor fuses long tracks."""
     import torch
-    from transformers import ClapConfig, ClapFeatureExtractor, ClapModel, ClapProcessor, CLIPTokenizer
+    from transformers import ClapConfig, ClapFeatureExtractor, ClapModel, ClapProcessor
 
     sizes = {"patch_embeds_hidden_size": 8, "hidden_size": 64, "depths": [1] * 4, "num_attention_heads": [1, 1, 2, 2]}
     text = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
@@ -140,5 +157,25 @@ def make_clap(folder, fused):
     torch.manual_seed(0)
     ClapModel(config).save_pretrained(folder)
     extractor = ClapFeatureExtractor(truncation="fusion" if fused else "rand_trunc")
-    ClapProcessor(extractor, CLIPTokenizer.from_pretrained(ROOT / "clip_tokenizer")).save_pretrained(folder)
+    ClapProcessor(extractor, tokenizer_to_save()).save_pretrained(folder)
     return folder
+
+
+# The tasks of the Hub that concern audio, text or both. Another name as `pipeline_tag` hides a model from its search.
+# https://github.com/huggingface/huggingface.js/blob/0057f40/packages/tasks/src/pipelines.ts
+HUB_TASKS = {
+    "audio-classification",
+    "audio-text-to-text",
+    "audio-to-audio",
+    "any-to-any",
+    "automatic-speech-recognition",
+    "feature-extraction",
+    "sentence-similarity",
+    "text-classification",
+    "text-generation",
+    "text-ranking",
+    "text-to-audio",
+    "text-to-speech",
+    "voice-activity-detection",
+    "zero-shot-classification",
+}

@@ -1,6 +1,7 @@
 # Copyright 2026 The MusCALL repository authors. Licensed under the Apache License, Version 2.0.
 """One folder, and the libraries that open it: they all give the embeddings that the model gives."""
 
+import json
 import os
 import subprocess
 import sys
@@ -162,16 +163,18 @@ def test_mteb(sentence_transformer, expected, tracks, category):
     assert scores["mrr_at_3"] == pytest.approx((1 / ranks).mean(), abs=1e-4)
 
 
-@pytest.mark.slow
-def test_the_released_models_and_a_tower_load_by_their_paths(tmp_path):
-    """From elsewhere, by an absolute and by relative paths."""
-    save_teacher(tmp_path / "tower", **TEACHER)
-    code = """
-import sys
+IN_A_FRESH_PROCESS = """
+import json, sys
+import numpy
 from sentence_transformers import SentenceTransformer
 from transformers import AutoModel, AutoProcessor
 
-for folder in sys.argv[1:]:
+checkpoint, texts, audio, folders = json.loads(sys.argv[1])
+model = SentenceTransformer(checkpoint, trust_remote_code=True, device="cpu")
+model.save("saved")
+for number, model in enumerate((model, SentenceTransformer("saved", trust_remote_code=True, device="cpu"))):
+    numpy.savez(f"{number}.npz", text=model.encode(texts), audio=model.encode(audio))
+for folder in folders:
     model = AutoModel.from_pretrained(folder, trust_remote_code=True)
     print(type(model).__name__)
     if type(model).__name__ != "MusCALLModel":
@@ -181,28 +184,22 @@ for folder in sys.argv[1:]:
     embeds = SentenceTransformer(folder, trust_remote_code=True, device="cpu").encode("a waltz")
     assert abs(embeds - expected).max() < 1e-5, folder
 """
-    folders = [ROOT, f"{os.path.relpath(ROOT, tmp_path)}/fast/", "tower"]
-    environment = {"PATH": os.environ["PATH"], "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "home")}
-    command = [sys.executable, "-c", code, *map(str, folders)]
-    result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
-    assert result.stdout.split() == ["MusCALLModel"] * 2 + ["MusCALLMusicnnModel"]
 
 
 @pytest.mark.slow
-def test_sentence_transformers_in_a_fresh_process(checkpoint, tracks, expected, tmp_path):
-    code = (
-        "import sys, numpy; from sentence_transformers import SentenceTransformer\n"
-        "model = SentenceTransformer(sys.argv[1], trust_remote_code=True, device='cpu')\n"
-        "model.save('saved')\n"
-        "for model in (model, SentenceTransformer('saved', trust_remote_code=True, device='cpu')):\n"
-        "    text, audio = model.encode(sys.argv[5:]), model.encode(sys.argv[2:5])\n"
-        '    numpy.savez(f\'{len(list(__import__("pathlib").Path().glob("*.npz")))}.npz\', text=text, audio=audio)\n'
-    )
+def test_in_a_fresh_process(checkpoint, tracks, expected, tmp_path):
+    """
+    Sentence-Transformers, of a folder and of what it saved of it; and the released models and a tower by their paths,
+    from elsewhere, by an absolute and by relative ones.
+    """
+    save_teacher(tmp_path / "tower", **TEACHER)
+    folders = [str(ROOT), f"{os.path.relpath(ROOT, tmp_path)}/fast/", "tower"]
+    arguments = json.dumps([str(checkpoint), SENTENCES, tracks, folders])
     environment = {"PATH": os.environ["PATH"], "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "home")}
-    command = [sys.executable, "-c", code, str(checkpoint), *tracks, *SENTENCES]
+    command = [sys.executable, "-c", IN_A_FRESH_PROCESS, arguments]
     result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
+    assert result.stdout.split() == ["MusCALLModel"] * 2 + ["MusCALLMusicnnModel"]
     for number in range(2):
         embeds = np.load(tmp_path / f"{number}.npz")
         np.testing.assert_allclose(embeds["text"], expected[0], atol=1e-5)

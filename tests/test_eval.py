@@ -121,16 +121,18 @@ def test_embeddings_come_from_the_cache_and_are_never_stale(run, model, corpus, 
 
 
 @pytest.mark.slow
-def test_batch_sizes_and_processes_agree(model, corpus, tmp_path):
-    screens = []
-    for processes, size in ((1, 1), (1, 64), (2, 7)):
-        launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"] if processes == 2 else []
-        command = [sys.executable, *launcher, str(ROOT / "eval.py"), "--model", str(model), "--dataset", str(corpus)]
-        command += ["--batch_size", str(size), "--output", str(tmp_path / "result.json"), "--num_resamples", "200"]
-        environment = {**os.environ, "HF_HOME": str(tmp_path / f"{processes}-{size}")}
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200)
-        assert done.returncode == 0, done.stderr
-        screens.append(done.stdout)
+def test_batch_sizes_and_processes_agree(run, model, corpus, tmp_path, monkeypatch):
+    arguments, screens = ["--model", str(model), "--dataset", str(corpus), "--num_resamples", "200"], []
+    for size in (1, 64):
+        monkeypatch.setattr("muscall.evaluation.embedding.CACHE", tmp_path / str(size))
+        screens.append(run(*arguments, "--batch_size", size)[1])
+    launcher = ["torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    command = [sys.executable, "-m", *launcher, ROOT / "eval.py", *arguments, "--batch_size", "7"]
+    command += ["--output", "result.json"]
+    environment = {**os.environ, "HF_HOME": str(tmp_path / "home")}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    screens.append(done.stdout)
     assert "mean rank" in screens[0]
     words = [re.sub(r"[-\s]+", " ", NUMBER.sub("0", screen)) for screen in screens]
     assert words == [words[0]] * 3

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers import HUB_TASKS
+from huggingface_hub import ModelCard
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModel, AutoProcessor, CLIPTokenizer
 
@@ -35,6 +37,10 @@ def test_the_processor_of_a_release_fits_its_config(subfolder):
     assert processor.feature_extractor.window_samples == config.audio_config.window_samples
     assert len(processor.tokenizer) == config.text_config.vocab_size
     assert processor.tokenizer.model_max_length <= config.text_config.max_position_embeddings
+
+
+def test_the_card_names_a_task_of_the_hub():
+    assert ModelCard.load(ROOT / "README.md").data.pipeline_tag in HUB_TASKS
 
 
 def test_a_subfolder_has_the_code_of_the_root():

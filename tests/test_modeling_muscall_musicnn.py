@@ -2,14 +2,14 @@
 """The musicnn tower against itself written plainly, and inside a full model."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 import torch
 import torch.nn.functional as F
 import torchaudio
+from forks import Fork, finish
 from small_models import build_musicnn, build_musicnn_model, make_sound
+from transformers import AutoModel
 
 
 def test_filters_whose_maximum_comes_first_are_those_whose_maximum_comes_last():
@@ -122,6 +122,13 @@ def test_compiles_without_graph_breaks():
     torch.testing.assert_close(compiled(windows).pooler_output, expected, atol=1e-5, rtol=0)
 
 
+def embed_sound(folder):
+    model = AutoModel.from_pretrained(folder, trust_remote_code=True)
+    with torch.no_grad():
+        outputs = model.get_audio_features(torch.load(folder / "sound.pt"))
+    torch.save(outputs.pooler_output, folder / "embeds.pt")
+
+
 @pytest.mark.slow
 def test_fresh_process(tmp_path):
     """The saved folder, tower and hidden projection layers and all, gives the same through AutoModel elsewhere."""
@@ -129,15 +136,7 @@ def test_fresh_process(tmp_path):
     model.save_pretrained(tmp_path)
     assert json.loads((tmp_path / "config.json").read_text())["audio_config"]["model_type"] == "muscall_musicnn_model"
     torch.save(torch.randn(2, 64000), tmp_path / "sound.pt")
-    script = (
-        "import sys, torch; from transformers import AutoModel; folder = sys.argv[1]\n"
-        "model = AutoModel.from_pretrained(folder, trust_remote_code=True)\n"
-        "with torch.no_grad():\n"
-        "    outputs = model.get_audio_features(torch.load(folder + '/sound.pt'))\n"
-        "torch.save(outputs.pooler_output, folder + '/embeds.pt')"
-    )
-    result = subprocess.run([sys.executable, "-c", script, tmp_path], cwd=tmp_path, capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
+    finish(Fork(embed_sound, tmp_path))
     with torch.no_grad():
         expected = model.get_audio_features(torch.load(tmp_path / "sound.pt")).pooler_output
     torch.testing.assert_close(torch.load(tmp_path / "embeds.pt"), expected)

@@ -1,7 +1,9 @@
 # Copyright 2026 The MusCALL repository authors. Licensed under the Apache License, Version 2.0.
 """Windows of tracks and the processor."""
 
+import json
 import os
+import resource
 import subprocess
 import sys
 
@@ -9,6 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from forks import Fork, finish
 from helpers import ROOT
 from sounds import music, write
 from transformers import CLIPTokenizer
@@ -192,26 +195,26 @@ def test_saved_processor_loads_in_a_fresh_process_and_is_the_same(processor, tmp
     )
 
 
+def measure_memory(path, windows):
+    extractor = MusCALLFeatureExtractor()
+    extractor([0.0] * 100, sampling_rate=8000)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    batch = extractor(path, windows=windows, return_window_starts=True)
+    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    result = [after - before, batch["input_values"].nbytes // 1024, batch["window_starts"][0, -1].item()]
+    path.with_suffix(".json").write_text(json.dumps(result))
+
+
 @pytest.mark.slow
 def test_three_hours_need_the_memory_of_the_windows(tmp_path):
     with soundfile.SoundFile(tmp_path / "long.flac", "w", 8000, 1) as file:
         minute = np.round(music(60, 8000), 3)
         for _ in range(180):
             file.write(minute)
-    code = (
-        "import resource, sys; sys.path.insert(0, {root!r})\n"
-        "from processing_muscall import MusCALLFeatureExtractor\n"
-        "import numpy, soundfile, soxr\n"
-        "extractor = MusCALLFeatureExtractor()\n"
-        "extractor([0.0] * 100, sampling_rate=8000)\n"
-        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
-        "batch = extractor('long.flac', windows={windows!r}, return_window_starts=True)\n"
-        "after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
-        "print(after - before, batch['input_values'].nbytes // 1024, batch['window_starts'][0, -1])\n"
-    )
     for windows in (3, "all"):
-        grown, returned, last = run_python(code.format(root=str(ROOT), windows=windows), tmp_path).split()
-        assert int(grown) < int(returned) + 20_000 and float(last) == 180 * 60 - 20  # kilobytes
+        finish(Fork(measure_memory, tmp_path / "long.flac", windows))
+        grown, returned, last = json.loads((tmp_path / "long.json").read_text())
+        assert grown < returned + 20_000 and last == 180 * 60 - 20  # kilobytes
 
 
 def test_an_array_of_tracks_is_a_batch_where_it_is_no_track(extractor):

@@ -36,11 +36,12 @@ def music(tmp_path):
 
 
 @pytest.fixture
-def store(model, music, tmp_path, capfd):
+def store(model, music, tmp_path, capfd, monkeypatch):
     """An index that `search.py index` has made, in this process."""
     uri = str(tmp_path / "store")
+    monkeypatch.setattr(sys, "argv", ["search.py", "index", str(music), "--model", str(model), "--store", uri])
     try:
-        search.run_index(search.parse_arguments(["index", str(music), "--model", str(model), "--store", uri]))
+        search.main()
     finally:
         AcceleratorState._reset_state(reset_partial_state=True)
     assert "5 tracks (5 new)" in capfd.readouterr().out
@@ -111,22 +112,25 @@ def test_missing_packages_are_named():
 
 
 @pytest.mark.slow
-def test_command_line(music, model, tmp_path, monkeypatch):
-    """Index, query, sentences from a pipe; and in this process, which starts sooner, mistakes."""
-    store = ["--store", str(tmp_path / "store")]
-    result = subprocess.run([*SEARCH, "index", music, "--model", model, *store], capture_output=True, text=True)
-    assert result.returncode == 0 and "5 tracks (5 new)" in result.stdout, result.stderr
-    query = [*SEARCH, "query", *store]
-    result = subprocess.run([*query, "calm piano", "--json", "--k", "2"], capture_output=True, text=True)
-    answers = json.loads(result.stdout)
-    assert len(answers) == 2 and {"track", "score", "start", "end", "copies", "file"} <= answers[0].keys()
+def test_sentences_from_a_pipe(store):
+    query = [*SEARCH, "query", "--store", store]
     result = subprocess.run(query, input="calm piano\n\nfast samba\n", capture_output=True, text=True)
-    assert result.returncode == 0 and result.stdout.count("  1  ") == 2
-    monkeypatch.setattr(sys, "argv", ["search.py", "query", *store, "x", "--filter", "gender = 1"])
+    assert result.returncode == 0 and result.stdout.count("  1  ") == 2, result.stderr
+
+
+def test_command_line(store, capfd, monkeypatch):
+    """In this process: an answer as JSON, and mistakes."""
+
+    def query(*arguments):
+        monkeypatch.setattr(sys, "argv", ["search.py", "query", "--store", store, *arguments])
+        search.main()
+
+    query("calm piano", "--json", "--k", "2")
+    answers = json.loads(capfd.readouterr().out)
+    assert len(answers) == 2 and {"track", "score", "start", "end", "copies", "file"} <= answers[0].keys()
     with pytest.raises(SystemExit, match="^error: the filter"):
-        search.main()
-    for path in Path(store[1], "windows.lance", "data").iterdir():
+        query("x", "--filter", "gender = 1")
+    for path in Path(store, "windows.lance", "data").iterdir():
         os.truncate(path, 100)
-    monkeypatch.setattr(sys, "argv", ["search.py", "query", *store, "calm piano"])
     with pytest.raises(SystemExit, match="^error: .*is damaged, delete it and index again"):
-        search.main()
+        query("calm piano")

@@ -14,11 +14,12 @@ import psutil
 import pytest
 import torch
 import yaml
+from forks import Fork, finish
 from helpers import ROOT, SIZES, make_sentence_model, save_teacher
 from huggingface_hub import ModelCard
 from huggingface_hub.utils import filter_repo_objects
 from safetensors.torch import load_file
-from train_runs import TORCHRUN, arguments, finish, read_log, start
+from train_runs import TORCHRUN, arguments, read_log, start
 from transformers import AutoTokenizer
 
 import train
@@ -29,29 +30,47 @@ from muscall.training.checkpointing import list_checkpoints, load_last_weights
 from processing_muscall import MusCALLFeatureExtractor, MusCALLProcessor
 
 
-def check_folder(folder, corpus):
-    """A folder that `Auto*` loads in a fresh process that knows nothing of this checkout."""
+LOADING = """
+import json, sys, torch
+from transformers import AutoModel, AutoProcessor, AutoTokenizer
+
+folder, *audio = sys.argv[1:]
+kinds = (AutoModel, AutoProcessor, AutoTokenizer)
+model, processor, tokenizer = (kind.from_pretrained(folder, trust_remote_code=True) for kind in kinds)
+assert tokenizer("deep").input_ids == processor.tokenizer("deep").input_ids
+with torch.no_grad():
+    outputs = model.eval()(**processor(text=["a low pure tone", "a high pure tone"], audio=audio, return_tensors="pt"))
+print(json.dumps(outputs.logits_per_audio.tolist()))
+"""
+
+
+def load_in_a_fresh_process(folder, *audio):
+    """In one that knows nothing of this checkout."""
+    env = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "HF_HOME")}
+    env["HF_HOME"] = str(folder.parent / "hf_home")
+    command = [sys.executable, "-c", LOADING, folder, *audio]
+    result = subprocess.run(command, cwd="/", env=env, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def load_in_a_fork(folder, *audio):
+    return finish(Fork(run_loading, str(folder), *audio))
+
+
+def run_loading(*arguments):
+    sys.argv = ["", *arguments]
+    exec(LOADING, {})
+
+
+def check_folder(folder, corpus, load):
+    """A folder that `Auto*` loads."""
     names = {"model.safetensors", "config.json", "modeling_muscall.py", "configuration_muscall.py", "results.json"}
     names |= {"processing_muscall.py", "processor_config.json", "tokenizer.json", "README.md", "log.jsonl"}
     assert names <= {path.name for path in folder.iterdir()} and not list(folder.glob("**/.partial"))
     assert list(folder.glob("tensorboard/muscall/*tfevents*"))
-    script = f"""
-import json, torch
-from transformers import AutoModel, AutoProcessor, AutoTokenizer
-kinds = (AutoModel, AutoProcessor, AutoTokenizer)
-model, processor, tokenizer = (kind.from_pretrained({str(folder)!r}, trust_remote_code=True) for kind in kinds)
-assert tokenizer("deep").input_ids == processor.tokenizer("deep").input_ids
-texts = ["a low pure tone", "a high pure tone"]
-audio = [f"{corpus}/test/{{number}}.flac" for number in (0, 4)]
-with torch.no_grad():
-    outputs = model.eval()(**processor(text=texts, audio=audio, return_tensors="pt"))
-print(json.dumps(outputs.logits_per_audio.tolist()))
-"""
-    env = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "HF_HOME")}
-    env["HF_HOME"] = str(folder.parent / "hf_home")
-    result = subprocess.run([sys.executable, "-c", script], cwd="/", env=env, capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
-    (low_low, low_high), (high_low, high_high) = json.loads(result.stdout.splitlines()[-1])
+    output = load(folder, *(str(corpus / "test" / f"{number}.flac") for number in (0, 4)))
+    (low_low, low_high), (high_low, high_high) = json.loads(output.splitlines()[-1])
     assert low_low > low_high and high_high > high_low
 
     card = ModelCard.load(folder / "README.md").data
@@ -63,7 +82,7 @@ print(json.dumps(outputs.logits_per_audio.tolist()))
 
 @pytest.mark.slow
 def test_a_run_learns_and_leaves_a_model(finished, corpus):
-    results, log = check_folder(finished, corpus), read_log(finished)
+    results, log = check_folder(finished, corpus, load_in_a_fresh_process), read_log(finished)
     losses = [entry["loss"] for entry in log if "loss" in entry]
     assert len(losses) == 72 and np.mean(losses[-6:]) < 0.6 * np.mean(losses[:6])
     assert [entry["step"] for entry in log if "validation/mean_R@10" in entry] == [0, 24, 48, 72]
@@ -76,11 +95,11 @@ def test_a_run_learns_and_leaves_a_model(finished, corpus):
 
 @pytest.mark.slow
 def test_two_processes_leave_the_same_kind_of_folder(corpus, recipe, tmp_path):
-    process = start(arguments(recipe, corpus, tmp_path / "run", "--batch_size", 4), TORCHRUN)
+    process = start(arguments(recipe, corpus, tmp_path / "run", "--batch_size", 4, "--num_epochs", 8), TORCHRUN)
     psutil.Process(process.pid).cpu_affinity([0])  # on one core they met a deadlock of gloo at their end
     output = finish(process)
     assert "6 steps of 8 pairs" in output and output.count("step 0: validation") == 1
-    results = check_folder(tmp_path / "run", corpus)
+    results = check_folder(tmp_path / "run", corpus, load_in_a_fork)
     assert results["test"]["mean_R@10"] > 2 * 1000 / SIZES["test"] and results["arguments"]["num_processes"] == 2
 
 

@@ -1,6 +1,8 @@
 # Copyright 2026 The MusCALL repository authors. Licensed under the Apache License, Version 2.0.
 """A tiny objective and a batch for it, for tests of the training step."""
 
+from functools import cache
+
 import torch
 import yaml
 from helpers import RATE, RECIPE, ROOT
@@ -47,13 +49,16 @@ def make_objective(loss="plain", dropout=0.0):
     return Objective(model, tasks)
 
 
+@cache  # its vocabulary takes half a second to read
+def load_tokenizer():
+    return CLIPTokenizer.from_pretrained(ROOT / "clip_tokenizer")
+
+
 def make_batch(first=0, last=SIZE):
     generator = torch.Generator().manual_seed(1)
     waves = torch.randn(SIZE, 2 * RATE, generator=generator) * torch.linspace(0.01, 0.5, SIZE)[:, None]
     caption_embeds = torch.randn(SIZE, 8, generator=generator) + 0.5
-    text = CLIPTokenizer.from_pretrained(ROOT / "clip_tokenizer")(
-        CAPTIONS[first:last], padding=True, return_tensors="pt"
-    )
+    text = load_tokenizer()(CAPTIONS[first:last], padding=True, return_tensors="pt")
     targets = {
         "track_ids": torch.tensor(TRACKS[first:last]),
         "caption_ids": torch.tensor([CAPTIONS.index(caption) for caption in CAPTIONS[first:last]]),

@@ -1,38 +1,41 @@
 # Copyright 2026 The MusCALL repository authors. Licensed under the Apache License, Version 2.0.
-"""Runs of train.py in processes of their own, for tests."""
+"""Runs of train.py in processes of their own, for tests: started by a launcher, or as forks, which is sooner."""
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
 
-import psutil
 import torch
+from forks import Fork, fork_ranks
 from helpers import ROOT
+
+import train
 
 
 ACCELERATE = ("accelerate.commands.launch", "--cpu", "--num_processes", "1")
 TORCHRUN = ("torch.distributed.run", "--standalone", "--nproc_per_node", "2")  # accelerate needs MPI for this on a CPU
+CPU = {"ACCELERATE_USE_CPU": "true"} if torch.accelerator.is_available() else {}
 
 
 def arguments(recipe, corpus, output_dir, *more):
     return ["--config", str(recipe), "--dataset", str(corpus), "--output_dir", str(output_dir), *map(str, more)]
 
 
-def start(args, launcher=()):
+def start(args, launcher):
     """Start train.py in a process group of its own, so that it gets signals as from a terminal, with its workers."""
-    command = [sys.executable, *(["-m", *launcher] if launcher else []), str(ROOT / "train.py"), *args]
+    command = [sys.executable, "-m", *launcher, str(ROOT / "train.py"), *args]
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "start_new_session": True}
-    environment = {**os.environ, "ACCELERATE_USE_CPU": "true"} if torch.accelerator.is_available() else None
-    return subprocess.Popen(command, env=environment, **options)
+    return subprocess.Popen(command, env=os.environ | CPU, **options)
 
 
-def finish(process, returncode=0):
-    output = process.communicate(timeout=300)[0]
-    assert process.returncode == returncode, output
-    return output
+def fork(args):
+    return Fork(train.main, args, **CPU)
+
+
+def fork_two(args):
+    return fork_ranks(2, train.main, args, **CPU)
 
 
 def read_log(folder):
@@ -48,7 +51,4 @@ def wait_for_step(process, folder, step):
 
 def stop_after(process, folder, step, number):
     wait_for_step(process, folder, step)
-    if number == signal.SIGKILL:  # of a launcher, which has given its processes groups of their own
-        for child in psutil.Process(process.pid).children(recursive=True):
-            child.kill()
     os.killpg(process.pid, number)

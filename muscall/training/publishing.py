@@ -20,13 +20,14 @@ from muscall.training.checkpointing import TrainState, list_checkpoints
 NOT_PUBLISHED = ["checkpoints/*", "tensorboard/*", "log.jsonl", ".partial/*"]
 CARD = """---
 library_name: transformers
-pipeline_tag: zero-shot-audio-classification
+pipeline_tag: feature-extraction
 license: apache-2.0
 tags:
 - muscall
 - music
 - audio
 - text-to-audio-retrieval
+- zero-shot-audio-classification
 - custom_code
 ---
 

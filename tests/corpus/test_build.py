@@ -6,6 +6,7 @@ import io
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -41,9 +42,15 @@ ROWS = read_rows()
 MMA = [row for row in ROWS if row["source"] == "mma"]
 
 
-def sounding(clip_id):
+@pytest.fixture(scope="module")
+def midi():
+    with zipfile.ZipFile(CORPUS / "mma" / "midi.zip") as archive:
+        yield archive
+
+
+def sounding(midi, clip_id):
     """(channel, program) -> number of notes that start in the first 20 s, read with a parser of its own."""
-    data = zipfile.ZipFile(CORPUS / "mma" / "midi.zip").read(f"{clip_id}.mid")
+    data = midi.read(f"{clip_id}.mid")
     ticks_per_beat, tempo, notes, events = int.from_bytes(data[12:14], "big"), 500_000, defaultdict(int), []
     at = 14
     while at < len(data):
@@ -128,17 +135,17 @@ def test_captions_vary():
         ("violin", {40}),
     ],
 )
-def test_a_named_instrument_sounds(word, programs):
+def test_a_named_instrument_sounds(midi, word, programs):
     naming = [row for row in MMA if any(re.search(rf"(?<!pan ){word}\b", c, re.I) for c in row["captions"])]
     assert len(naming) >= 8
     for row in naming:
-        notes = sounding(row["id"])
+        notes = sounding(midi, row["id"])
         assert sum(n for (channel, p), n in notes.items() if channel != 9 and p in programs) >= 4, row["id"]
 
 
-def test_drums_and_their_absence_are_true():
+def test_drums_and_their_absence_are_true(midi):
     for row in MMA:
-        hits = sum(n for (channel, _), n in sounding(row["id"]).items() if channel == 9)
+        hits = sum(n for (channel, _), n in sounding(midi, row["id"]).items() if channel == 9)
         text = " ".join(row["captions"]).lower()
         if re.search(r"without drums|no drums|without percussion|unaccompanied|played alone", text):
             assert hits == 0, row["id"]
@@ -170,9 +177,14 @@ def test_rendering_is_exact_audible_and_repeatable(tmp_path):
     assert (first / "test/metadata.jsonl").read_bytes() == (again / "test/metadata.jsonl").read_bytes()
 
 
+@pytest.fixture(scope="module")
+def nine_clips(tmp_path_factory):
+    return build_corpus(tmp_path_factory.mktemp("nine"), limit=9)
+
+
 @pytest.mark.slow
-def test_a_stale_or_broken_clip_is_rendered_again_and_others_are_not(tmp_path):
-    out = build_corpus(tmp_path, limit=6)
+def test_a_stale_or_broken_clip_is_rendered_again_and_others_are_not(nine_clips, tmp_path):
+    out = shutil.copytree(nine_clips, tmp_path / "corpus")
     stale, kept = [out / row["split"] / row["file_name"] for row in metadata(out) if row["source"] == "mma"][:2]
     good, mtime = stale.read_bytes(), kept.stat().st_mtime_ns
     stale.write_bytes(good[: len(good) // 2])
@@ -183,7 +195,7 @@ def test_a_stale_or_broken_clip_is_rendered_again_and_others_are_not(tmp_path):
     for path in dead:
         path.write_bytes(b"half")
         os.utime(path, (time.time() - 2 * PART_SECONDS,) * 2)
-    build_corpus(out, limit=6)
+    build_corpus(out, limit=9)
     assert stale.read_bytes() == good and kept.stat().st_mtime_ns == mtime
     assert not any(path.exists() for path in dead) and not moved.exists()
 
@@ -220,9 +232,8 @@ def test_an_interrupted_build_loses_no_finished_clip(tmp_path, blow):
 
 
 @pytest.mark.slow
-def test_the_folder_loads_with_datasets(tmp_path):
-    out = build_corpus(tmp_path / "corpus", limit=9)
-    files = {split: str(out / split / "metadata.jsonl") for split in SPLITS}
+def test_the_folder_loads_with_datasets(nine_clips, tmp_path):
+    files = {split: str(nine_clips / split / "metadata.jsonl") for split in SPLITS}
     loaded = datasets.load_dataset("json", data_files=files, cache_dir=str(tmp_path / "cache"))
     assert sum(map(len, loaded.values())) == 9
     assert loaded["train"].features == loaded["validation"].features == loaded["test"].features
@@ -231,9 +242,8 @@ def test_the_folder_loads_with_datasets(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.skipif(find_spec("torchcodec") is None, reason="the audiofolder builder of datasets needs torchcodec")
-def test_the_folder_is_an_audiofolder(tmp_path):
-    out = build_corpus(tmp_path / "corpus", limit=9)
-    loaded = datasets.load_dataset("audiofolder", data_dir=str(out), cache_dir=str(tmp_path / "cache"))
+def test_the_folder_is_an_audiofolder(nine_clips, tmp_path):
+    loaded = datasets.load_dataset("audiofolder", data_dir=str(nine_clips), cache_dir=str(tmp_path / "cache"))
     row = loaded["train"].cast_column("audio", datasets.Audio(decode=False))[0]
     assert sum(map(len, loaded.values())) == 9 and row["audio"]["path"].endswith(".flac")
 

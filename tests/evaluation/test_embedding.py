@@ -2,12 +2,12 @@
 """Embeddings of a corpus: the same for any number of processes and any batch size."""
 
 import os
-import socket
 
 import pytest
 import torch
 import yaml
 from accelerate import Accelerator
+from forks import finish, fork_ranks
 from helpers import RATE, ROOT
 from safetensors.torch import load_file, save_file
 from transformers import CLIPTokenizer
@@ -27,10 +27,9 @@ def build(corpus, recipe):
     return model, MusCALLProcessor(extractor, CLIPTokenizer.from_pretrained(ROOT / "clip_tokenizer")), tracks
 
 
-def embed_in_a_process(rank, port, corpus, recipe, folder):
+def embed_in_a_process(corpus, recipe, folder):
+    rank = int(os.environ["RANK"])
     torch.set_num_threads(1)
-    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "MASTER_PORT": str(port)}
-    os.environ["MASTER_ADDR"] = "127.0.0.1"
     accelerator = Accelerator(cpu=True)
     model, processor, tracks = build(corpus, recipe)
     results = {}
@@ -47,10 +46,8 @@ def embed_in_a_process(rank, port, corpus, recipe, folder):
 @pytest.fixture(scope="module")
 def two_processes(corpus, recipe, tmp_path_factory):
     folder = tmp_path_factory.mktemp("two")
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        port = server.getsockname()[1]
-    torch.multiprocessing.spawn(embed_in_a_process, (port, corpus, recipe, folder), nprocs=2)
+    for rank in fork_ranks(2, embed_in_a_process, corpus, recipe, folder):
+        finish(rank)
     return [load_file(folder / f"{rank}.safetensors") for rank in range(2)]
 
 

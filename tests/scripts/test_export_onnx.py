@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers import save_model
-from small_models import build_musicnn, build_musicnn_model
+from helpers import TEACHER, save_model
+from small_models import build_musicnn
 from transformers import BertConfig
 
 
@@ -21,7 +21,7 @@ import onnxruntime
 from configuration_muscall import MusCALLConfig
 from modeling_muscall import MusCALLModel
 from muscall.encoder import load_encoder
-from scripts.export_onnx import export_graphs, export_onnx
+from scripts.export_onnx import export_onnx
 
 
 ROOT = Path(__file__).parents[2]
@@ -29,21 +29,23 @@ TRACK = sorted((ROOT / "corpus" / "produced").glob("*.opus"))[0]
 BERT = {"model_type": "bert", "vocab_size": 50000, "num_hidden_layers": 1, "hidden_size": 32}
 BERT |= {"intermediate_size": 64, "num_attention_heads": 2}
 T5 = {"model_type": "t5", "vocab_size": 50000, "num_layers": 1, "d_model": 32, "d_kv": 16, "d_ff": 64, "num_heads": 2}
-TEXT_CONFIGS = {"average and mean": BERT, "average and mean, T5": T5}
+MUSICNN = {"model_type": "muscall_musicnn_model", **TEACHER}
 
 
-@pytest.fixture(scope="module", params=["attention and eos", *TEXT_CONFIGS])
+@pytest.fixture(scope="module", params=["attention and eos", "average and mean", "musicnn, T5 and mean"])
 def exported(request, tmp_path_factory):
     """A checkpoint and its graphs: the paper's towers in small, and others."""
     folder = tmp_path_factory.mktemp("exported")
     save_model(folder / "checkpoint")
-    if text_config := TEXT_CONFIGS.get(request.param):
-        config = MusCALLConfig.from_pretrained(folder / "checkpoint")
-        audio_config = config.audio_config.to_dict() | {"pooling": "average"}
+    if request.param != "attention and eos":
+        average = MusCALLConfig.from_pretrained(folder / "checkpoint").audio_config.to_dict() | {"pooling": "average"}
+        audio_config, text_config = (MUSICNN, T5) if "musicnn" in request.param else (average, BERT)
         torch.manual_seed(0)
         parts = {"audio_config": audio_config, "text_config": text_config, "text_pooling": "mean"}
         model = MusCALLModel(MusCALLConfig(**parts, projection_dim=32))
-        if text_config is BERT:
+        if text_config is T5:
+            model.audio_model = build_musicnn(**TEACHER)
+        else:
             for name, parameter in model.text_model.named_parameters():
                 if parameter.ndim == 2 and "embed" not in name:
                     parameter.data[0] *= 200  # as in pretrained encoders: one scale for all gives a cosine of 0.98
@@ -116,16 +118,3 @@ def test_what_is_no_checkpoint_is_refused(tmp_path, damage, message):
     with pytest.raises((ValueError, OSError), match=message):
         export_onnx(str(tmp_path / "checkpoint"), str(tmp_path / "out"))
     assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore")  # the exporter's about itself
-def test_musicnn(tmp_path):
-    model, windows = build_musicnn_model().eval(), torch.randn(3, 2, 64000)
-    model.audio_model = build_musicnn()
-    with torch.no_grad():
-        expected = model.get_audio_features(windows).pooler_output
-    export_graphs(model, tmp_path, max_tokens=77)
-    session = onnxruntime.InferenceSession(tmp_path / "audio_model.onnx")
-    inputs = {"input_values": windows.numpy(), "window_weights": np.ones((3, 2), dtype=np.float32)}
-    np.testing.assert_allclose(session.run(["audio_embeds"], inputs)[0], expected, atol=1e-5)

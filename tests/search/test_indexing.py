@@ -2,8 +2,9 @@
 """An index follows folders that change."""
 
 import os
+import resource
 import shutil
-import subprocess
+import signal
 import sys
 import time
 from pathlib import Path
@@ -12,7 +13,8 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from helpers import PRODUCED, ROOT, make_clap, read_content
+from forks import Fork, finish
+from helpers import PRODUCED, ROOT, make_clap, read_content, run_index
 
 
 pytest.importorskip("muscall.search")
@@ -23,9 +25,6 @@ from muscall.search.files import find_audio
 from muscall.search.indexing import forget
 from muscall.search.query import Library
 from muscall.search.store import Store, literal, vectors
-
-
-SEARCH = str(ROOT / "search.py")
 
 
 def test_rows_are_the_windows_of_the_tracks(index, music, encoder):
@@ -187,19 +186,22 @@ def test_clap_indexes_and_answers_too(index, music, tmp_path):
     assert answers[0]["score"] == pytest.approx(best, abs=1e-5)
 
 
+def index_until_killed(*arguments):
+    muscall.search.embedding.FLUSH_TRACKS, add, calls = 1, Store.add, []
+
+    def kill_at_the_third(self, rows):
+        calls.append(1)
+        if len(calls) == 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+        add(self, rows)
+
+    Store.add = kill_at_the_third
+    run_index(*arguments)
+
+
 @pytest.mark.slow
 def test_a_killed_run_goes_on(music, model, index, tmp_path):
-    killer = (
-        "import os, runpy, sys; sys.argv = sys.argv[1:]; sys.path.insert(0, os.path.dirname(sys.argv[0]))\n"
-        "import muscall.search.embedding as embedding; from muscall.search.store import Store\n"
-        "embedding.FLUSH_TRACKS, add, calls = 1, Store.add, []\n"
-        "def kill_at_the_third(self, rows):\n"
-        "    calls.append(1); len(calls) < 3 or os.kill(os.getpid(), 9); add(self, rows)\n"
-        "Store.add = kill_at_the_third\n"
-        "runpy.run_path(sys.argv[0], run_name='__main__')\n"
-    )
-    command = [sys.executable, "-c", killer, SEARCH, "index", music, "--model", model, "--store", tmp_path / "store"]
-    assert subprocess.run(command, capture_output=True).returncode == -9
+    finish(Fork(index_until_killed, music, "--model", model, "--store", tmp_path / "store"), -signal.SIGKILL)
     store = Store.open(tmp_path / "store")
     done = read_content(store)
     assert len(store.tracks()) == 2
@@ -211,18 +213,18 @@ def test_a_killed_run_goes_on(music, model, index, tmp_path):
     assert read_content(index(music)[0]) == resumed  # as if it had never been killed, to the bit
 
 
+def index_on_a_full_disk(*arguments):
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (15_000, 15_000))
+    run_index(*arguments)
+
+
 @pytest.mark.slow
 def test_a_full_disk_loses_nothing(music, model, index, tmp_path):
     before = read_content(index(music)[0])
     shutil.copytree(ROOT / "corpus" / "produced", music / "more", ignore=lambda _, names: names[20:])
-    limited = (
-        "import resource, runpy, signal, sys; sys.argv = sys.argv[1:]; sys.path.insert(0, sys.argv[0][:-9])\n"
-        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (15_000, 15_000))\n"
-        "runpy.run_path(sys.argv[0], run_name='__main__')\n"
-    )
-    command = [sys.executable, "-c", limited, SEARCH, "index", music, "--model", model, "--store", tmp_path / "store"]
-    result = subprocess.run(command, capture_output=True, text=True)
-    assert result.returncode == 1 and "cannot be written to" in result.stderr and "Traceback" not in result.stderr
+    output = finish(Fork(index_on_a_full_disk, music, "--model", model, "--store", tmp_path / "store"), 1)
+    assert "cannot be written to" in output and "Traceback" not in output
     after = read_content(Store.open(tmp_path / "store"))
     assert all(after[key] == row for key, row in before.items())
     store, _ = index(music)

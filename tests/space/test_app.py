@@ -2,13 +2,17 @@
 """The program of the demo, from the checkout and as a Space starts it."""
 
 import re
+import runpy
 import shutil
 import subprocess
 import sys
 
 import pytest
 import yaml
+from forks import Fork, finish
 from helpers import ROOT, save_model
+
+import space.app
 
 
 pytest.importorskip("muscall.search")
@@ -36,11 +40,14 @@ def start(folder, *arguments):
 @pytest.mark.slow
 def test_a_wrong_start_says_why(tmp_path):
     (tmp_path / "no model").mkdir()
-    arguments = (tmp_path, "--model", tmp_path / "no model", "--store", tmp_path / "store")
-    result = start(ROOT, "-m", "space.app", *arguments)
-    assert result.returncode == 1 and "Traceback" not in result.stderr
-    reason = "^error: .*holds no weights: name a checkpoint with --model"
-    assert re.search(reason, result.stderr, re.MULTILINE), result.stderr
+    output = finish(Fork(run_app, tmp_path, "--model", tmp_path / "no model", "--store", tmp_path / "store"), 1)
+    assert "Traceback" not in output
+    assert re.search("^error: .*holds no weights: name a checkpoint with --model", output, re.MULTILINE), output
+
+
+def run_app(*arguments):
+    sys.argv = ["app.py", *map(str, arguments)]
+    runpy.run_module("space.app", run_name="__main__")
 
 
 @pytest.mark.slow
@@ -52,10 +59,10 @@ def test_a_space_starts_from_its_root(uploaded, tmp_path):
 
 
 def test_the_default_model_is_that_of_the_checkout(uploaded):
+    assert space.app.parse_arguments([]).model == str(ROOT)
     # The Space of this test links to the checkout.
-    for folder, module in ((ROOT, "space.app"), (uploaded, "app")):
-        result = start(folder, "-c", f"from {module} import parse_arguments; print(parse_arguments([]).model)")
-        assert result.stdout.strip() == str(ROOT), result.stderr
+    result = start(uploaded, "-c", "from app import parse_arguments; print(parse_arguments([]).model)")
+    assert result.stdout.strip() == str(ROOT), result.stderr
 
 
 def test_the_space_is_described_as_it_is(uploaded):

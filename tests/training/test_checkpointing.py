@@ -2,6 +2,7 @@
 """Checkpoints: whole or absent, and a run that goes on from one ends like a run that was never interrupted."""
 
 import json
+import os
 import re
 import shutil
 import signal
@@ -10,8 +11,9 @@ from types import SimpleNamespace
 import psutil
 import pytest
 import torch
+from forks import finish
 from safetensors.torch import load_file, save_file
-from train_runs import TORCHRUN, arguments, finish, start, stop_after, wait_for_step
+from train_runs import TORCHRUN, arguments, fork, fork_two, start, stop_after, wait_for_step
 
 import train
 from muscall.training import checkpointing
@@ -29,14 +31,14 @@ from muscall.training.checkpointing import (
 def test_a_run_that_was_interrupted_and_killed_ends_like_one_that_was_not(finished, corpus, recipe, tmp_path):
     folder = tmp_path / "run"
     args = arguments(recipe, corpus, folder)
-    stop_after(process := start(args), folder, 7, signal.SIGINT)
+    stop_after(process := fork(args), folder, 7, signal.SIGINT)
     stopped = int(re.search(r"Stopped at step (\d+) and saved", finish(process, 130))[1])
     assert 7 < stopped < 24
     assert list_checkpoints(folder / "checkpoints")[-1].name == f"step-{stopped:07d}"
 
-    stop_after(process := start([*args, "--resume"]), folder, 27, signal.SIGKILL)
+    stop_after(process := fork([*args, "--resume"]), folder, 27, signal.SIGKILL)
     assert f"from step {stopped}" in finish(process, -signal.SIGKILL)
-    assert "from step 24" in finish(start([*args, "--resume"]))
+    assert "from step 24" in finish(fork([*args, "--resume"]))
     for name in ("step-0000048", "step-0000072"):
         ours, theirs = (load_file(run / "checkpoints" / name / "model.safetensors") for run in (folder, finished))
         assert [key for key in ours | theirs if not torch.equal(ours[key], theirs[key])] == []
@@ -49,10 +51,14 @@ def test_two_processes_that_were_killed_end_like_two_that_were_not(corpus, recip
     more = ("--batch_size", 4, "--num_epochs", 4, "--eval_every", 2, "--batch_norm", "synchronised", "--chunk_size", 3)
     more += ("--freeze_audio_steps", 4, "--freeze_text_steps", -1)
     runs = [arguments(recipe, corpus, tmp_path / name, *more) for name in ("whole", "killed")]
-    finish(start(runs[0], TORCHRUN))
-    stop_after(process := start(runs[1], TORCHRUN), tmp_path / "killed", 14, signal.SIGKILL)
-    finish(process, -signal.SIGKILL)
-    assert "from step 12" in finish(start([*runs[1], "--resume"], TORCHRUN))
+    for rank in fork_two(runs[0]):
+        finish(rank)
+    wait_for_step((ranks := fork_two(runs[1]))[0], tmp_path / "killed", 14)
+    for rank in ranks:
+        os.killpg(rank.pid, signal.SIGKILL)
+    for rank in ranks:
+        finish(rank, -signal.SIGKILL)
+    assert "from step 12" in [finish(rank) for rank in fork_two([*runs[1], "--resume"])][0]
     whole, killed = (tmp_path / "whole", tmp_path / "killed")
     for name in ("model.safetensors", "checkpoints/step-0000024/model.safetensors"):
         ours, theirs = load_file(killed / name), load_file(whole / name)
@@ -64,7 +70,7 @@ def test_two_processes_that_were_killed_end_like_two_that_were_not(corpus, recip
 @pytest.mark.slow
 def test_sigterm_to_the_whole_group_saves(corpus, recipe, tmp_path):
     """As a cluster sends it: also to the workers of the loader, which the run still needs."""
-    stop_after(process := start(arguments(recipe, corpus, tmp_path / "run")), tmp_path / "run", 3, signal.SIGTERM)
+    stop_after(process := fork(arguments(recipe, corpus, tmp_path / "run")), tmp_path / "run", 3, signal.SIGTERM)
     stopped = int(re.search(r"Stopped at step (\d+) and saved", finish(process, 130))[1])
     assert list_checkpoints(tmp_path / "run" / "checkpoints")[-1].name == f"step-{stopped:07d}"
 
@@ -84,13 +90,13 @@ def test_a_signal_to_every_process_of_a_job_saves(corpus, recipe, tmp_path):
 def test_a_streamed_run_is_killed_and_goes_on_as_if_not(corpus, recipe, tmp_path):
     more = ("--streaming", "--steps_per_epoch", 5, "--num_epochs", 4, "--eval_every", 2, "--shuffle_buffer", 10)
     runs = [arguments(recipe, corpus, tmp_path / name, *more) for name in ("whole", "killed")]
-    output = finish(start(runs[0]))
+    output = finish(fork(runs[0]))
     assert "a stream of train" in output and "4 epochs of 5 steps of 8 pairs" in output
-    stop_after(process := start(runs[1]), tmp_path / "killed", 2, signal.SIGKILL)  # before it evaluated again
+    stop_after(process := fork(runs[1]), tmp_path / "killed", 2, signal.SIGKILL)  # before it evaluated again
     finish(process, -signal.SIGKILL)
-    stop_after(process := start([*runs[1], "--resume"]), tmp_path / "killed", 12, signal.SIGINT)
+    stop_after(process := fork([*runs[1], "--resume"]), tmp_path / "killed", 12, signal.SIGINT)
     assert "from step 0" in finish(process, 130)
-    finish(start([*runs[1], "--resume"]))
+    finish(fork([*runs[1], "--resume"]))
     ours, theirs = (load_file(tmp_path / name / "model.safetensors") for name in ("killed", "whole"))
     assert [key for key in ours | theirs if not torch.equal(ours[key], theirs[key])] == []
     ours, theirs = (json.loads((tmp_path / name / "results.json").read_text()) for name in ("killed", "whole"))

@@ -2,12 +2,13 @@
 """The training step: the same loss and gradients for one process with one graph, many processes and many chunks."""
 
 import os
-import socket
+from functools import cache
 
 import pytest
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from forks import finish, fork_ranks
 from safetensors.torch import load_file, save_file
 from tiny_objective import LOSSES, SIZE, gradients_of, make_batch, make_objective
 
@@ -15,17 +16,24 @@ from muscall.training.batch_norm import synchronise_batch_norm
 from muscall.training.gradient_cache import backward
 
 
-def one_graph(objective, inputs, targets):
-    """The step written out for all pairs at once."""
-    loss, _ = objective.loss(objective(**objective.augment(inputs)), targets)
-    loss.backward()
-    return {"loss": loss.detach(), **gradients_of(objective)}
+@cache
+def one_graph(loss, dtype, is_frozen):
+    """The step written out for all pairs at once; return its loss and gradients, and the statistics after it."""
+    objective = make_objective(loss).to(dtype)
+    objective.freeze(set(), is_frozen)
+    inputs, targets = make_batch()
+    value, _ = objective.loss(objective(**objective.augment(inputs)), targets)
+    value.backward()
+    return {"loss": value.detach(), **gradients_of(objective)}, statistics_of(objective)
 
 
-def run_cases(rank, world, port, folder):
+def statistics_of(objective):
+    return {name: buffer for name, buffer in objective.named_buffers() if "running" in name}
+
+
+def run_cases(world, folder):
+    rank = int(os.environ["RANK"])
     torch.set_num_threads(1)
-    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world), "MASTER_PORT": str(port)}
-    os.environ["MASTER_ADDR"] = "127.0.0.1"
     accelerator = Accelerator(cpu=True)
     share = SIZE // world
     inputs, targets = make_batch(rank * share, (rank + 1) * share)
@@ -41,8 +49,8 @@ def run_cases(rank, world, port, folder):
                 wrapped = accelerator.prepare(objective)
                 value, _ = backward(accelerator, wrapped, inputs, targets, chunk_size)
                 case = f"{dtype}/{loss}/{batch_norm}/{chunk_size}"
-                buffers = {name: buffer for name, buffer in objective.named_buffers() if "running" in name}
-                for name, tensor in {"loss": value, **gradients_of(objective), **buffers}.items():
+                tensors = {"loss": value, **gradients_of(objective), **statistics_of(objective)}
+                for name, tensor in tensors.items():
                     results[f"{case}/{name}"] = tensor.contiguous()
     save_file(results, f"{folder}/{rank}.safetensors")
     accelerator.end_training()
@@ -51,10 +59,8 @@ def run_cases(rank, world, port, folder):
 @pytest.fixture(scope="module", params=[1, 3], ids=lambda world: f"{world} processes")
 def processes(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("processes")
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        port = server.getsockname()[1]
-    torch.multiprocessing.spawn(run_cases, (request.param, port, folder), nprocs=request.param)
+    for rank in fork_ranks(request.param, run_cases, request.param, folder):
+        finish(rank)
     return [load_file(folder / f"{rank}.safetensors") for rank in range(request.param)]
 
 
@@ -63,9 +69,7 @@ def processes(request, tmp_path_factory):
 @pytest.mark.parametrize("loss", LOSSES)
 def test_processes_and_chunks_have_the_loss_and_gradients_of_one_graph(processes, loss, dtype):
     for batch_norm, chunk_size in (("synchronised", None), ("frozen", None), ("frozen", 1), ("frozen", 5)):
-        objective = make_objective(loss).to(dtype)
-        objective.freeze(set(), batch_norm == "frozen")
-        expected = one_graph(objective, *make_batch())
+        expected, statistics = one_graph(loss, dtype, batch_norm == "frozen")
         case = f"{dtype}/{loss}/{batch_norm}/{chunk_size}"
         for results in processes:
             actual = {name: results[f"{case}/{name}"] for name in expected}
@@ -78,9 +82,8 @@ def test_processes_and_chunks_have_the_loss_and_gradients_of_one_graph(processes
                 relative, absolute = (1e-5, 1e-8) if dtype == torch.float64 else (1e-3, 1e-7)
                 assert error < relative * expected[name].norm() + absolute * total, (case, name)
             if batch_norm == "synchronised":
-                for name, buffer in objective.named_buffers():
-                    if "running" in name:
-                        torch.testing.assert_close(results[f"{case}/{name}"], buffer, rtol=1e-4, atol=1e-4)
+                for name, buffer in statistics.items():
+                    torch.testing.assert_close(results[f"{case}/{name}"], buffer, rtol=1e-4, atol=1e-4)
 
 
 @pytest.fixture

@@ -3,6 +3,9 @@
 
 from collections import Counter
 
+from helpers import HUB_TASKS
+from huggingface_hub import ModelCard
+
 from muscall.evaluation.report import DIRECTIONS, RETRIEVAL_METRICS
 from muscall.training.publishing import write_card
 
@@ -42,3 +45,8 @@ def test_tracks_licences_and_command_are_stated(tmp_path):
     assert "1234 tracks (fingerprint `abc`); licences of all splits: CC0 (3), not stated (1)" in card
     assert "accelerate launch train.py" in card
     assert "The weights are those of step 24, the best by mean R@10 on the 36 validation tracks." in card
+
+
+def test_the_card_names_a_task_of_the_hub(tmp_path):
+    write_card(tmp_path, make_results())
+    assert ModelCard.load(tmp_path / "README.md").data.pipeline_tag in HUB_TASKS
