@@ -98,12 +98,13 @@ TEMPLATES = [
 FRAMES = ["{a}", "{a}, {b}", "{A}. {B}.", "{a}, {b}, {c}"]  # how phrases become captions
 
 
-def fetch_wheel(cache_dir: Path) -> Path:
-    """Return the folder of the unpacked wheel `musicnn`, the teacher, which is fetched once; about 30 MB."""
-    folder = cache_dir / "musicnn"
-    if not (folder / "musicnn").is_dir():
+def fetch_wheel(cache_dir: Path, wheel: str = "musicnn==0.1.0") -> Path:
+    """Return the folder of an unpacked wheel, which is fetched once. By default it is the teacher's, about 30 MB."""
+    name = wheel.partition("==")[0]
+    folder = cache_dir / name
+    if not (folder / name.replace("-", "_")).is_dir():
         folder.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", folder, "musicnn==0.1.0"]
+        command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", folder, wheel]
         subprocess.run(command, check=True, capture_output=True)
         with zipfile.ZipFile(*folder.glob("*.whl")) as archive:
             archive.extractall(folder)
