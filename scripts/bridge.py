@@ -27,12 +27,13 @@ import soxr
 import torch
 import torch.nn.functional as F
 from datasets import load_dataset
-from muscall.training.audioset import AudioSetTagger
 from torch import nn
 from tqdm import tqdm
 from transformers import AutoProcessor, PreTrainedTokenizerBase
 
 from modeling_muscall import MusCALLModel
+from muscall.training.audioset import RATE as TEACHER_RATE
+from muscall.training.audioset import AudioSetTeacher, load_audioset_teacher
 from scripts.files import read_csv
 
 
@@ -114,7 +115,7 @@ def embed_sentences(model: MusCALLModel, tokenizer: PreTrainedTokenizerBase, sen
 
 
 @torch.no_grad()
-def hear(model: MusCALLModel, teacher: AudioSetTagger, music: Path) -> tuple[torch.Tensor, torch.Tensor]:
+def hear(model: MusCALLModel, teacher: AudioSetTeacher, music: Path) -> tuple[torch.Tensor, torch.Tensor]:
     """
     Return what the trunk of the tower and the teacher make of windows of all tracks in a folder.
 
@@ -139,9 +140,9 @@ def hear(model: MusCALLModel, teacher: AudioSetTagger, music: Path) -> tuple[tor
                 continue
             heard = torch.from_numpy(soxr.resample(window, rate, tower.config.sampling_rate))[None]
             features.append(tower(heard[:, : tower.config.window_samples]).last_hidden_state.mean(1))
-            full = torch.from_numpy(soxr.resample(window, rate, teacher.sampling_rate))
-            parts = full.split(10 * teacher.sampling_rate)
-            logits.append(teacher(torch.stack([part for part in parts if len(part) == len(parts[0])])).mean(0)[None])
+            full = torch.from_numpy(soxr.resample(window, rate, TEACHER_RATE))
+            parts = full.unfold(0, 10 * TEACHER_RATE, 10 * TEACHER_RATE)  # as long as what the teacher learnt from
+            logits.append(teacher(parts).logits.mean(0, keepdim=True))
     return torch.cat(features), torch.cat(logits)
 
 
@@ -277,7 +278,7 @@ def main() -> None:
     classes, captions = read_classes(args.labels, args.ontology), read_captions(args.captions)
     chosen, labels = choose_classes(classes, captions)
     text_weight = map_sentences(model, processor.tokenizer, captions, classes, chosen, labels)
-    features, logits = hear(model, AudioSetTagger.from_file(args.teacher), args.music)
+    features, logits = hear(model, load_audioset_teacher(args.teacher), args.music)
     audio_weight, audio_bias = map_features(features, logits[:, chosen])
     sentences = embed_sentences(model, processor.tokenizer, [caption.text for caption in captions[:400]])
     join(model, text_weight, audio_weight, audio_bias, sentences, features)

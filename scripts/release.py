@@ -3,14 +3,14 @@
 Put what was trained into the repository, where `AutoModel.from_pretrained(".")` finds it.
 
     python -m scripts.release runs/release runs/release-1 --start runs/tag_phrases
-    python -m scripts.release runs/distil --subfolder fast
+    python -m scripts.release runs/bridge --subfolder fast
 
-The weights are those of the last step; of several runs, and with `--start` of what they all started from, the mean,
-which keeps what the tags know of music that training did not hear (https://arxiv.org/abs/2109.01903,
-https://arxiv.org/abs/2203.05482). Stored in half precision are the text tower, the projections and the ResNet;
-musicnn, whose batch norms have variances that half precision would round away, as it is; in a subfolder the text
-tower's large tables have 8 bits (e4m3). All is loaded and computed in float32. Golden outputs are those of what was
-written. The logs of the runs, one after the other, go to `experiments/`.
+The weights are those of the last step of a run, or of a checkpoint that no run made; of several, and with `--start` of
+what they all started from, the mean, which keeps what the tags know of music that training did not hear
+(https://arxiv.org/abs/2109.01903, https://arxiv.org/abs/2203.05482). The text tower, the projections and the MobileNet
+are stored in half precision, and musicnn as it is, whose batch norms have variances that half precision would round
+away; in a subfolder the text tower's large tables have 8 bits (e4m3). All is loaded and computed in float32. Golden
+outputs are those of what was written. The logs of the runs, one after the other, go to `experiments/`.
 """
 
 import argparse
@@ -34,7 +34,7 @@ def shorten(name: str, tensor: torch.Tensor, eight_bits: bool) -> torch.Tensor:
     """Return a tensor in the precision that it is stored in; `eight_bits` for the text tower's large tables."""
     if name == "logit_scale" or name.startswith("audio_model.networks.") or not tensor.is_floating_point():
         return tensor
-    if "norm.running" in name:  # of the ResNet, over decibels
+    if "norm.running" in name:
         return tensor
     large = name.endswith(IN_EIGHT_BITS) and ".attention." not in name
     return tensor.to(torch.float8_e4m3fn if eight_bits and large else torch.float16)
@@ -50,13 +50,19 @@ def average(models: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
     }
 
 
+def load_weights(folder: Path) -> dict[str, torch.Tensor]:
+    """Return the weights of the last step of a run, or those of a checkpoint."""
+    checkpoints = folder / "checkpoints"
+    return load_last_weights(checkpoints) if checkpoints.is_dir() else load_file(folder / "model.safetensors")
+
+
 def write_release(runs: list[Path], start: Path | None, subfolder: str) -> Path:
     """
     Write weights, configuration, tokenizer, golden outputs and logs of a release into the repository, and the code
     into a subfolder.
 
     Args:
-        runs (`list[Path]`): Run directories of `train.py`.
+        runs (`list[Path]`): Folders of `train.py`, or checkpoints.
         start (`Path`, *optional*): A checkpoint that counts as one of the runs.
         subfolder (`str`): Of the repository, or `""` for its root.
 
@@ -65,7 +71,7 @@ def write_release(runs: list[Path], start: Path | None, subfolder: str) -> Path:
     """
     folder, name = ROOT / subfolder, subfolder or "release"
     folder.mkdir(exist_ok=True)
-    models = [load_last_weights(run / "checkpoints") for run in runs]
+    models = [load_weights(run) for run in runs]
     if start:
         models.append(load_file(start / "model.safetensors"))
     tensors = {key: shorten(key, tensor, bool(subfolder)) for key, tensor in average(models).items()}
@@ -76,8 +82,8 @@ def write_release(runs: list[Path], start: Path | None, subfolder: str) -> Path:
     if subfolder:  # it can be loaded by its path as well, so that it needs the code too
         for path in ROOT.glob("*_muscall*.py"):
             shutil.copy(path, folder / path.name)
-    logs = [(run / "log.jsonl").read_text() for run in runs]
-    (ROOT / "experiments" / f"{name}_log.jsonl").write_text("".join(logs))
+    if logs := [log.read_text() for run in runs if (log := run / "log.jsonl").exists()]:
+        (ROOT / "experiments" / f"{name}_log.jsonl").write_text("".join(logs))
     write_golden(folder)
     return weights
 

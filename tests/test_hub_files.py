@@ -54,10 +54,11 @@ def test_the_releases_are_small():
     assert root < 60e6 and root + fast < 90e6
 
 
-def test_the_releases_share_a_space():
+def test_the_space_of_the_fast_model_begins_with_that_of_the_released_one():
     root, fast = (load_file(ROOT / folder / "model.safetensors") for folder in ("", "fast"))
-    layers = [name for name in root if "projection" in name]
-    assert layers and all(torch.equal(root[name], fast[name]) for name in layers)
+    for layer in ("audio_projection.0.weight", "audio_projection.2.weight", "text_projection.2.weight"):
+        rows, columns = root[layer].shape
+        assert torch.equal(fast[layer][:rows, :columns], root[layer])
 
 
 @pytest.mark.parametrize("subfolder", ["", "fast"])
