@@ -220,10 +220,14 @@ PAGE = re.compile(rb"OggS\0")
 
 
 def find_links(stream: BinaryIO) -> list[int]:
-    """Return where the links of an Ogg file begin, in bytes. It is looked through only if it may have several."""
+    """Return where the links of an Ogg file begin, in bytes. A large file is looked at in places if that will do."""
     size = byte_size(stream)
-    if size > 2 * TAIL and _is_one_stream(stream, size):
-        return [0]
+    if size <= 4 * TAIL:
+        return _links_from(io.BytesIO(read_at(stream, 0, size)))
+    return [0] if _is_one_stream(stream, size) else _links_from(stream)
+
+
+def _links_from(stream: BinaryIO) -> list[int]:
     links, position, follows, page = [], 0, False, None
     while len(head := read_at(stream, position, 27 + 255)) >= 27:
         if head[:4] != b"OggS":
@@ -242,7 +246,7 @@ def find_links(stream: BinaryIO) -> list[int]:
 
 
 def _is_one_stream(stream: BinaryIO, size: int) -> bool:
-    """Tell whether the pages at places all over an Ogg file, and all near its end, are those of its first stream."""
+    """Tell whether pages all over an Ogg file are those of its first stream, and no other begins near its end."""
     first = read_at(stream, 14, 4)
     last = 0
     for place in range(0, size, size // 16):
@@ -253,21 +257,19 @@ def _is_one_stream(stream: BinaryIO, size: int) -> bool:
             if excerpt[found + 14 : found + 18] != first or number < last:
                 return False
             last = number
-    tail = read_at(stream, size - 2 * TAIL, 2 * TAIL)
-    starts = [match.start() for match in PAGE.finditer(tail) if match.start() + 27 <= len(tail)]
-    numbers = [int.from_bytes(tail[start + 18 : start + 22], "little") for start in starts]
-    is_first = all(tail[start + 14 : start + 18] == first for start in starts)
-    return is_first and numbers != [] and numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+    return not _links_from(io.BytesIO(read_at(stream, size - 2 * TAIL, 2 * TAIL)))
 
 
 def last_page_samples(stream: BinaryIO, stop: int) -> int:
     """Return how many samples stand in the last page of the Ogg stream that ends at byte `stop`, at most."""
-    tail = read_at(stream, max(0, stop - 2 * TAIL), min(stop, 2 * TAIL))
-    positions = [
-        int.from_bytes(tail[match.start() + 6 : match.start() + 14], "little") for match in PAGE.finditer(tail)
-    ]
-    ends = [position for position in positions if position < 2**63]  # others are of pages in which no packet ends
-    return ends[-1] - ends[-2] if len(ends) > 1 else 2**18
+    for size in (2**14, 2 * TAIL):  # most pages have 4 kB, the largest 64
+        tail = read_at(stream, max(0, stop - size), min(stop, size))
+        starts = [match.start() for match in PAGE.finditer(tail)]
+        positions = [int.from_bytes(tail[start + 6 : start + 14], "little") for start in starts]
+        ends = [position for position in positions if position < 2**63]  # others are of pages in which no packet ends
+        if len(ends) > 1:
+            return ends[-1] - ends[-2]
+    return 2**18
 
 
 # FLAC: the header claims how many samples there are, and every frame has its number.

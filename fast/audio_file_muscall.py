@@ -135,6 +135,10 @@ class AudioFile:
         lead = self._lead(part, start)
         cause, samples = None, np.empty((0, 1), dtype=np.float32)
         try:
+            if part.file.subtype == "VORBIS" and 0 < start - lead - part.file.tell() <= 2 * self.sampling_rate:
+                # libsndfile skips up to 2 s without decoding, and is then off by up to a block, unless it has decoded
+                # nothing since it was opened or went back.
+                part.file.seek(0)
             if part.file.seek(start - lead) == start - lead:
                 samples = part.file.read(stop - start + lead, dtype="float32", always_2d=True)[lead:]
         except soundfile.LibsndfileError as error:
@@ -154,11 +158,8 @@ class AudioFile:
             # bitrates spread over 12 frames of 1152 samples (87 of 576).
             lead = 2**14 if self.sampling_rate >= 32000 else 2**16
         elif part.file.subtype == "VORBIS":
-            # libsndfile is wrong by up to a block where it seeks into the last page, or by less than 2 s from where it
-            # is. Other formats seek exactly.
-            lead, position = max(0, start - max(0, part.frames - part.last_page - VORBIS_BLOCK)), part.file.tell()
-            if 0 <= start - lead - position <= 2 * self.sampling_rate:
-                lead = start - position
+            # libsndfile is wrong by up to a block where it seeks into the last page. Other formats seek exactly.
+            lead = max(0, start - max(0, part.frames - part.last_page - VORBIS_BLOCK))
         return min(lead, start)
 
     def _open_stream(self, buffering: int = -1) -> BinaryIO:
