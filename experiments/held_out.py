@@ -15,10 +15,10 @@ A sentence may mean several tracks: the best of them counts. Every checkpoint af
 first: the difference with its paired interval of 95 %, by resampling queries (of `audio_to_text`: tracks). `--titles`
 adds a baseline that hears nothing: a Sentence-Transformers model reads the titles of the tracks.
 
-    python -m experiments.held_out . runs/tag_baseline --music FOLDER
+    python -m experiments.held_out . runs/tag_baseline --music FOLDER [--set third_set]
 
-does so with the queries of experiments/second_set.csv on other recordings: FOLDER has the files that
-experiments/second_set_tracks.csv names, at most 90 s of each track.
+does so with the queries of experiments/second_set.csv, or of third_set.csv, on other recordings: FOLDER has the files
+that experiments/second_set_tracks.csv, or third_set_tracks.csv, names, at most 90 s of each track.
 """
 
 import argparse
@@ -43,8 +43,7 @@ from scripts.files import is_meant
 
 ROOT = Path(__file__).resolve().parents[1]
 STYLES = ROOT / "scripts" / "open_mix" / "styles.csv"
-SECOND_SET = Path(__file__).with_name("second_set.csv")
-SECOND_TRACKS = Path(__file__).with_name("second_set_tracks.csv")
+SETS = Path(__file__).parent  # where the queries and tracks of the other sets are named
 
 HITS = tuple(name for name in RETRIEVAL_METRICS if name.startswith("R@"))
 METRICS = (*HITS, "MRR", "AUC")  # means over queries, all in per cent
@@ -67,13 +66,13 @@ def read_tracks(corpus: Path) -> list[dict]:
     return tracks
 
 
-def read_music(folder: Path) -> tuple[list[dict], Questions]:
-    """Read what is known of the second set's recordings, which lie in `folder`, and which of them each query means."""
-    with SECOND_TRACKS.open(newline="", encoding="utf-8") as file:
+def read_music(folder: Path, name: str) -> tuple[list[dict], Questions]:
+    """Read what is known of the recordings of the set `name`, in `folder`, and which of them each query means."""
+    with (SETS / f"{name}_tracks.csv").open(newline="", encoding="utf-8") as file:
         tracks = [row | {"part": "all", "bytes": None, "sampling_rate": None} for row in csv.DictReader(file)]
     for track in tracks:
         track["path"] = str(folder / track["file_name"])
-    with SECOND_SET.open(newline="", encoding="utf-8") as file:
+    with (SETS / f"{name}.csv").open(newline="", encoding="utf-8") as file:
         patterns = {row["query"]: row["tracks"].split("; ") for row in csv.DictReader(file)}
     queries = {
         query: [number for number, track in enumerate(tracks) if is_meant(track["file_name"], wanted)]
@@ -294,7 +293,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("checkpoints", nargs="+", type=Path)
     parser.add_argument("--titles", help="the Sentence-Transformers model of a baseline that reads titles")
     parser.add_argument("--corpus", type=Path, default=ROOT / "corpus" / "open_mix", help="default: %(default)s")
-    parser.add_argument("--music", type=Path, help="the recordings of the second set, instead of the corpus")
+    parser.add_argument("--music", type=Path, help="the recordings of another set, instead of the corpus")
+    parser.add_argument("--set", choices=("second_set", "third_set"), default="second_set", help="which that is")
     parser.add_argument("--output", type=Path, help="a JSON file")
     parser.add_argument("--show_queries", action="store_true", help="the rank of each query's best track, too")
     return parser.parse_args()
@@ -303,7 +303,7 @@ def parse_arguments() -> argparse.Namespace:
 def main():
     args = parse_arguments()
     if args.music:
-        tracks, questions = read_music(args.music)
+        tracks, questions = read_music(args.music, args.set)
     else:
         tracks = read_tracks(args.corpus)
         questions = read_questions(tracks)

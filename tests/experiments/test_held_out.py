@@ -107,12 +107,11 @@ def test_questions_of_the_held_out_tracks(tmp_path):
     }
 
 
-def test_queries_of_the_second_set(tmp_path, monkeypatch):
-    monkeypatch.setattr("experiments.held_out.SECOND_TRACKS", tmp_path / "tracks.csv")
-    (tmp_path / "tracks.csv").write_text("file_name,title\nmarch/1.ogg,One\nmarch/2.ogg,Two\nc.ogg,Three\n")
-    monkeypatch.setattr("experiments.held_out.SECOND_SET", tmp_path / "queries.csv")
-    (tmp_path / "queries.csv").write_text('query,tracks\n"a march, brass",march/*\nslow,*/3.ogg; c*\n')
-    tracks, questions = read_music(tmp_path)
+def test_queries_of_another_set(tmp_path, monkeypatch):
+    monkeypatch.setattr("experiments.held_out.SETS", tmp_path)
+    (tmp_path / "third_set_tracks.csv").write_text("file_name,title\nmarch/1.ogg,One\nmarch/2.ogg,Two\nc.ogg,Three\n")
+    (tmp_path / "third_set.csv").write_text('query,tracks\n"a march, brass",march/*\nslow,*/3.ogg; c*\n')
+    tracks, questions = read_music(tmp_path, "third_set")
     assert [track["path"] for track in tracks] == [
         str(tmp_path / name) for name in ("march/1.ogg", "march/2.ogg", "c.ogg")
     ]
