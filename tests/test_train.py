@@ -186,8 +186,6 @@ def test_recipes_start(run_main, corpus, tmp_path, monkeypatch, path):
         )
         processor.save_pretrained(tmp_path / "start")
         args += ["--model_name_or_path", str(tmp_path / "start")]
-    if path.stem == "fast":
-        args += ["--model_name_or_path", str(ROOT / "fast")]
     if "distillation_teacher" in recipe:
         teacher = save_teacher(tmp_path / "teacher", num_filters=2, num_middle_filters=4)
         args += ["--distillation_teacher", str(teacher)]

@@ -51,7 +51,8 @@ class Sounds:
         """Return a batch of augmented windows `(batch_size, samples)`."""
         counts = [round(batch_size * share) for _, share in self.music[1:]]
         counts.insert(0, batch_size - sum(counts))
-        waves = torch.cat([pool.draw(count) for (pool, _), count in zip(self.music, counts, strict=True)])
+        drawn = [pool.draw(count) for (pool, _), count in zip(self.music, counts, strict=True) if count]
+        waves = torch.cat(drawn)
         return augment(waves[torch.randperm(batch_size, device=waves.device)], self.speech)
 
 

@@ -144,6 +144,12 @@ def test_the_average_forgets_its_first_steps():
     assert averaged[0].item() > 0.999
 
 
+def test_a_batch_has_a_fifth_of_rendered_music_and_a_small_one_none(folder):
+    sounds = load_sounds(folder, "cpu", SECONDS)
+    assert [share for _, share in sounds.music] == [0.8, 0.2]
+    assert sounds.draw(2).shape == (2, WINDOW)
+
+
 def test_missing_music_is_an_error(tmp_path):
     with pytest.raises(ValueError, match=r"recorded holds no track of more than 10 s"):
         load_sounds(tmp_path, "cpu")
@@ -163,3 +169,40 @@ def test_a_run_lowers_the_loss_and_its_checkpoint_loads(folder, model, teachers,
     waves = torch.randn(1, loaded.config.audio_config.window_samples)
     assert loaded.config.audio_config.model_type == "muscall_mobilenet_model"
     loaded.get_audio_features(waves)
+
+
+def test_the_table_names_free_packages_that_are_not_held_out():
+    pytest.importorskip("mutagen", reason='the open mix needs: pip install -e ".[dev]"')
+    from scripts.distil.music import TABLE
+    from scripts.files import read_csv
+    from scripts.open_mix.build import read_table
+
+    rows = read_csv(TABLE)
+    assert {row["kind"] for row in rows} == {"music", "speech"} and all(row["licence"] for row in rows)
+    assert not {row["package"] for row in rows} & {row["package"] for row in read_table()}
+
+
+def test_music_is_the_middle_of_a_track(tmp_path, monkeypatch):
+    pytest.importorskip("mutagen", reason='the open mix needs: pip install -e ".[dev]"')
+    from scripts.distil import music as collecting
+
+    monkeypatch.setattr(collecting, "SECONDS", {"recorded": 2})
+    samples = np.concatenate([np.zeros(3 * 8000), music(2, 8000)[:, 0], np.zeros(3 * 8000)])
+    soundfile.write(tmp_path / "a.flac", samples, 8000)
+    target = tmp_path / "recorded" / "a.opus"
+    assert collecting.write_middle(tmp_path, "a.flac", target, shortest=5)
+    (track,) = read_tracks(target.parent, 0)
+    assert len(track) == 2 * RATE and 0.6 < np.abs(track).max() / 2**15 <= 1
+    assert not collecting.write_middle(tmp_path, "a.flac", tmp_path / "recorded" / "b.opus", shortest=9)
+
+
+def test_prompts_are_joined(tmp_path, monkeypatch):
+    pytest.importorskip("mutagen", reason='the open mix needs: pip install -e ".[dev]"')
+    from scripts.distil import music as collecting
+
+    monkeypatch.setattr(collecting, "SPEECH_SECONDS", 60)
+    monkeypatch.setattr(collecting, "SPEECH_MINUTES", {"talk": 2})
+    for number in range(5):
+        soundfile.write(tmp_path / f"{number}.wav", music(30, 8000, seed=number), 8000)
+    collecting.write_speech(sorted(tmp_path.glob("*.wav")), tmp_path / "speech", "talk-en")
+    assert [len(track) for track in read_tracks(tmp_path / "speech", 0)] == [60 * RATE, 60 * RATE]
