@@ -182,9 +182,8 @@ class MusCALLMusicnnNetwork(nn.Module):
         """Map `(patches, num_mel_bins, frames)` to `(patches, feature_size)`."""
         spectrogram = self.input_norm(patches[:, None])
         front = torch.cat([filters(spectrogram) for filters in self.filters], dim=1)
-        chunks = (
-            [front] if self.training else _split_patches(front)
-        )  # training takes the statistics of the whole batch
+        # In training the statistics are those of the whole batch.
+        chunks = [front] if self.training else _split_patches(front)
         return torch.cat([self.pool(chunk) for chunk in chunks])
 
     def pool(self, hidden_states: torch.Tensor) -> torch.Tensor:
