@@ -11,7 +11,7 @@ import torch.nn.functional as F
 import torchaudio
 from small_models import build_musicnn, build_musicnn_model, make_sound
 
-from modeling_muscall_musicnn import MusCALLMusicnnFilters
+from modeling_muscall_musicnn import MusCALLMusicnnFilters, _HalfTimbralFilters, _TimbralFilters
 
 
 def test_filters_whose_maximum_comes_first_are_those_whose_maximum_comes_last():
@@ -39,6 +39,14 @@ def test_gradients_reach_a_spectrogram_of_any_number_of_bands(bands):
         torch.testing.assert_close(outputs, plain, atol=1e-5, rtol=1e-5)
         gradients = [torch.autograd.grad(some.square().sum(), spectrogram)[0] for some in (outputs, plain)]
         torch.testing.assert_close(*gradients, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("height", [38, 67])
+def test_both_ways_to_the_timbral_filters_are_a_convolution(height):
+    weight, spectrogram = torch.randn(5, 1, height, 7), torch.randn(2, 96, 40)
+    expected = F.conv2d(spectrogram[:, None], weight).amax(2)
+    for filters in (_TimbralFilters, _HalfTimbralFilters):
+        torch.testing.assert_close(filters(weight, 96)(spectrogram), expected, atol=1e-4, rtol=1e-5)
 
 
 @torch.no_grad()
