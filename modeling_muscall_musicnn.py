@@ -2,11 +2,12 @@
 """The audio tower of pretrained taggers: one or more musicnn networks (https://huggingface.co/papers/1909.06654)."""
 
 import math
-from collections.abc import Iterator
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
@@ -19,8 +20,10 @@ except ImportError:
     from modeling_muscall_tower import MusCALLAudioTower, MusCALLLogMel, triangular_filters
 
 
-PATCHES_AT_ONCE = 64  # in evaluation mode, on a GPU; the front end makes 20 MiB of each patch
-FILTERS_AT_ONCE = 64  # of the front end: their outputs are reduced while they are in the cache of a CPU
+PATCHES_AT_ONCE = 64  # in evaluation mode, on a GPU; the front end makes 25 MiB of each patch
+FILTERS_AT_ONCE = 51  # of the timbral ones: what lies between their products is small enough for a CPU to reuse
+BANDS_AT_ONCE = 2  # of the timbral ones in half precision
+FRAMES_AT_ONCE = 8  # of the temporal filters: neighbours share what they read
 
 
 class MusCALLMusicnnLogMel(MusCALLLogMel):
@@ -49,46 +52,108 @@ class MusCALLMusicnnLogMel(MusCALLLogMel):
 
 
 def _split_patches(patches: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """Split patches into groups: a single patch stays in the cache of a CPU, which is 1.4 times as fast as eight."""
+    """Split patches into groups: a single patch stays in the cache of a CPU. A compiled graph has one group."""
+    if torch.compiler.is_compiling():
+        return (patches,)
     return patches.split(1 if patches.device.type == "cpu" else PATCHES_AT_ONCE)
 
 
-def _convolve_in_parts(spectrogram: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> Iterator[torch.Tensor]:
-    """Yield the output of `F.conv2d` for `FILTERS_AT_ONCE` filters after the others."""
-    for part in zip(weight.split(FILTERS_AT_ONCE), bias.split(FILTERS_AT_ONCE), strict=True):
-        yield F.conv2d(spectrogram, *part)
-
-
-class _MaximaOverBands(torch.autograd.Function):
+class _TimbralFilters:
     """
-    `F.conv2d(spectrogram, weight, bias).amax(2)` with a cheaper gradient of the filters. For each filter and frame
-    only the band with the maximum has a gradient, so only the window of that band is used; the convolution's own
-    gradient uses the windows of all bands. Training is several times faster on a CPU (benchmarks/musicnn_tower.py).
-    Where maxima are equal, one of them has the gradient. The spectrogram has none.
+    The maximum over the bands of `F.conv2d(spectrogram, weight)`, for filters of many bands and few frames. It is
+    exact, and takes a fourth of the products: convolutions over the bands are products of Fourier transforms. (On a
+    CPU a convolution of one input channel and a tall filter also has a very slow kernel in half precision.)
+
+    Positions are counted from the middle one. The outputs at a position and at its mirror image are the sum and the
+    difference of an even part, which cosines give, and an odd part, which sines give: the larger is `even + abs(odd)`.
+
+    Args:
+        weight (`torch.Tensor` of shape `(out_channels, 1, height, width)`): The filters.
+        bands (`int`): Those of the spectrogram.
     """
 
-    @staticmethod
-    def forward(ctx, spectrogram: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
-        maxima, bands = [], []
-        for patches in _split_patches(spectrogram):
-            parts = (part.max(2) for part in _convolve_in_parts(patches, weight, bias))
-            values, indices = zip(*parts, strict=True)
-            maxima.append(torch.cat(values, dim=1))
-            bands.append(torch.cat(indices, dim=1))
-        ctx.save_for_backward(spectrogram, weight, torch.cat(bands))
-        return torch.cat(maxima)
+    def __init__(self, weight: torch.Tensor, bands: int):
+        height, self.width = weight.shape[2:]
+        middle = (bands - height) / 2
+        numbers = torch.arange(bands, dtype=torch.float32, device=weight.device)
+        frequencies = numbers[: bands // 2 + 1, None]
 
-    @staticmethod
-    def backward(ctx, gradient: torch.Tensor) -> tuple[None, torch.Tensor, torch.Tensor]:
-        spectrogram, weight, bands = ctx.saved_tensors
-        gradient, (height, width) = gradient.to(weight.dtype), weight.shape[2:]
-        # (patches, frames, bands, width, height), whose last axis is contiguous in memory
-        windows = spectrogram[:, 0].to(weight.dtype).mT.contiguous().unfold(1, width, 1).unfold(2, height, 1)
-        frames, total = torch.arange(windows.shape[1], device=weight.device), 0
-        for patch, *rows in zip(windows, bands, gradient, strict=True):
-            parts = zip(*(row.split(FILTERS_AT_ONCE) for row in rows), strict=True)
-            total = total + torch.cat([part[:, None] @ patch[frames, band].flatten(2) for band, part in parts])
-        return None, total.unflatten(2, (width, height)).mT, gradient.sum((0, 2))
+        def waves(positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            angles = (frequencies * positions).remainder(bands) * (2 * math.pi / bands)
+            return angles.cos(), angles.sin()
+
+        cosine, sine = waves(numbers - middle)
+        self.transform = torch.stack([cosine, -sine], dim=1).flatten(0, 1).to(weight.dtype)
+        cosine, sine = waves(numbers[:height])
+        # The real and the imaginary part of a complex product, and what each takes of the two of the spectrogram.
+        basis = torch.stack([torch.stack([cosine, -sine], dim=1), torch.stack([sine, cosine], dim=1)])
+        spectra = basis.flatten(0, 2) @ weight[:, 0].permute(1, 2, 0).flatten(1).float()
+        self.spectra = spectra.to(weight.dtype).view(2, len(frequencies), 2 * self.width, -1).mT
+        scale = (1 + ((frequencies > 0) & (2 * frequencies < bands)).float()) / bands
+        cosine, sine = waves(numbers[: int(middle) + 1] + middle % 1)
+        self.inverse = torch.stack([cosine * scale, -sine * scale]).mT.to(weight.dtype)
+
+    def __call__(self, spectrogram: torch.Tensor) -> torch.Tensor:
+        """Map `(patches, bands, frames + width - 1)` to `(patches, out_channels, frames)`."""
+        spectrum = (self.transform @ spectrogram).unflatten(1, (-1, 2))
+        frames = spectrum.shape[3] - self.width + 1
+        shifted = torch.stack([spectrum[..., i : i + frames] for i in range(self.width)], dim=3)
+        shifted = shifted.permute(1, 2, 3, 0, 4).flatten(3).flatten(1, 2)  # (frequencies, 2 * width, patches * frames)
+        maxima = []
+        for part in self.spectra.split(FILTERS_AT_ONCE, dim=2):
+            pairs = zip(self.inverse, part, strict=True)
+            even, odd = (inverse @ (spectra @ shifted).flatten(1) for inverse, spectra in pairs)
+            maxima.append((even + odd.abs()).amax(0).unflatten(0, (-1, len(spectrogram), frames)))
+        return torch.cat(maxima).transpose(0, 1)
+
+
+class _HalfTimbralFilters:
+    """
+    The same as [`_TimbralFilters`] in half precision, where large products of matrices are faster than fewer products:
+    for `BANDS_AT_ONCE` positions together, which have most of their input in common.
+    """
+
+    def __init__(self, weight: torch.Tensor, bands: int):
+        self.width, more = weight.shape[3], (BANDS_AT_ONCE - 1) * weight.shape[3]
+        self.positions = bands - weight.shape[2] + 1
+        # A row for each position and filter: the filter, moved on by the number of the position.
+        size = weight[0].numel() + more
+        moved = F.pad(weight.flatten(1), (more, more)).unfold(1, size, self.width).flip(1)
+        self.matrix = moved.transpose(0, 1).flatten(0, 1).T
+
+    def __call__(self, spectrogram: torch.Tensor) -> torch.Tensor:
+        """Map `(patches, bands, frames + width - 1)` to `(patches, out_channels, frames)`."""
+        padded = F.pad(spectrogram, (0, 0, 0, -self.positions % BANDS_AT_ONCE))
+        frames = padded.shape[2] - self.width + 1
+        shifted = torch.stack([padded[..., i : i + frames] for i in range(self.width)], dim=3).transpose(1, 2)
+        parts = shifted.flatten(2).unfold(2, len(self.matrix), BANDS_AT_ONCE * self.width)
+        outputs = (parts.flatten(0, 2) @ self.matrix).unflatten(0, parts.shape[:3])
+        return outputs.unflatten(3, (BANDS_AT_ONCE, -1)).flatten(2, 3)[:, :, : self.positions].amax(2).mT
+
+
+class _TemporalFilters:
+    """
+    The maximum over the bands of `F.conv2d(spectrogram, weight)`, for filters of one band and many frames: a product
+    of matrices, for `FRAMES_AT_ONCE` frames together, which have most of their input in common.
+
+    Args:
+        weight (`torch.Tensor` of shape `(out_channels, 1, 1, width)`): The filters.
+    """
+
+    def __init__(self, weight: torch.Tensor):
+        self.width, more = weight.shape[3], FRAMES_AT_ONCE - 1
+        # A row for each frame and filter: the filter, moved on by the number of the frame.
+        moved = F.pad(weight[:, 0, 0], (more, more)).unfold(1, self.width + more, 1).flip(1)
+        self.matrix = moved.transpose(0, 1).flatten(0, 1).T
+
+    def __call__(self, spectrogram: torch.Tensor) -> torch.Tensor:
+        """Map `(patches, bands, frames + width - 1)` to `(patches, out_channels, frames)`."""
+        frames = spectrogram.shape[2] - self.width + 1
+        padded = F.pad(spectrogram, (0, -frames % FRAMES_AT_ONCE))
+        parts = padded.unfold(2, len(self.matrix), FRAMES_AT_ONCE)  # (patches, bands, parts of the frames, inputs)
+        # Flattened before the product: it would copy the matrix for each band.
+        outputs = (parts.flatten(0, 2) @ self.matrix).unflatten(0, parts.shape[:3]).amax(1)
+        return outputs.unflatten(2, (FRAMES_AT_ONCE, -1)).flatten(1, 2)[:, :frames].mT
 
 
 class MusCALLMusicnnFilters(GradientCheckpointingLayer):
@@ -107,15 +172,17 @@ class MusCALLMusicnnFilters(GradientCheckpointingLayer):
             return self.norm(F.relu(self.conv(spectrogram))).amax(2)
         # ReLU and a norm with constant statistics are monotonic; the norm falls where its scale is negative. So the
         # maximum, or there the minimum, can come first: both are then computed once instead of once for each band.
+        # Outputs for all bands take 25 MiB of a patch, so a step that learns computes them again and keeps none.
         sign = 1 - 2 * (self.norm.weight < 0).to(spectrogram.dtype)
-        weight, bias = self.conv.weight * sign[:, None, None, None], self.conv.bias * sign
-        if torch.is_grad_enabled() and weight.requires_grad and not spectrogram.requires_grad:
-            maxima = _MaximaOverBands.apply(spectrogram, weight, bias)
-        elif self.conv.kernel_size[0] == 1:  # the maximum over adjacent numbers is the faster one
-            maxima = F.conv2d(spectrogram.mT.contiguous(), weight.mT, bias).amax(3)
+        weight = self.conv.weight * sign[:, None, None, None]
+        if weight.shape[2] == 1:
+            filters = _TemporalFilters(weight)
         else:
-            maxima = torch.cat([part.amax(2) for part in _convolve_in_parts(spectrogram, weight, bias)], dim=1)
-        return self.norm(F.relu(maxima * sign[:, None])[:, :, None])[:, :, 0]
+            timbral = _TimbralFilters if weight.dtype == torch.float32 else _HalfTimbralFilters
+            filters = timbral(weight, spectrogram.shape[2])
+        run = partial(checkpoint, filters, use_reentrant=False) if torch.is_grad_enabled() else filters
+        maxima = torch.cat([run(part) for part in _split_patches(spectrogram[:, 0])])
+        return self.norm(F.relu(maxima * sign[:, None] + self.conv.bias[:, None])[:, :, None])[:, :, 0]
 
 
 class MusCALLMusicnnNetwork(nn.Module):
@@ -143,8 +210,14 @@ class MusCALLMusicnnNetwork(nn.Module):
     def forward(self, patches: torch.Tensor) -> torch.Tensor:
         """Map `(patches, num_mel_bins, frames)` to `(patches, feature_size)`."""
         spectrogram = self.input_norm(patches[:, None])
-        parts = [torch.cat([filters(spectrogram) for filters in self.filters], dim=1)]
-        hidden_states = parts[0]
+        front = torch.cat([filters(spectrogram) for filters in self.filters], dim=1)
+        # In training the statistics are those of the whole batch.
+        chunks = [front] if self.training else _split_patches(front)
+        return torch.cat([self.pool(chunk) for chunk in chunks])
+
+    def pool(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """Map the outputs of the filters `(patches, channels, frames)` to `(patches, feature_size)`."""
+        parts = [hidden_states]
         for layer, (conv, norm) in enumerate(zip(self.convs, self.norms, strict=True)):
             residual = hidden_states if layer > 0 else 0
             hidden_states = norm(F.relu(conv(hidden_states))) + residual
@@ -177,9 +250,7 @@ class MusCALLMusicnnModel(MusCALLAudioTower):
         spectrogram = spectrogram.to(self.networks[0].dense.weight.dtype)
         size, frames, starts = config.patch_frames, config.window_frames, config.patch_starts
         patches = torch.stack([spectrogram[..., start : start + size] for start in starts], dim=1).flatten(0, 1)
-        whole = self.training or torch.compiler.is_compiling()  # training takes the statistics of the whole batch
-        chunks = [patches] if whole else _split_patches(patches)
-        features = torch.cat([torch.cat([network(chunk) for network in self.networks], dim=1) for chunk in chunks])
+        features = torch.cat([network(patches) for network in self.networks], dim=1)
         features = features.unflatten(0, (-1, len(starts)))
         added = torch.full((len(starts),), size / frames, dtype=features.dtype, device=features.device)
         added[-1] = 1 - (len(starts) - 1) * size / frames

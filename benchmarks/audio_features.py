@@ -3,61 +3,62 @@
 
     python -m benchmarks.audio_features
 
-Random weights and default configurations on both sides; each model's own feature extractor is part of its time, and
-each gets clips of the length it was made for: 20 s at 16 kHz and 10 s at 48 kHz.
+The released model in float32 and in bf16 (which is fast where the processor has products of matrices in it, as AMX
+has), and a model of the default configuration. That one and CLAP have random weights, on which time does not depend.
+Each model's own feature extractor is part of its time, and each gets clips of the length it was made for: 20 s at
+16 kHz and 10 s at 48 kHz. All run in turns, and the fastest run of each counts.
 """
 
 import argparse
-import time
-from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
 from transformers import ClapConfig, ClapFeatureExtractor, ClapModel, PreTrainedModel, SequenceFeatureExtractor
 
+from benchmarks.musicnn_tower import ROOT, time_in_turns
 from configuration_muscall import MusCALLConfig
 from modeling_muscall import MusCALLModel
 from processing_muscall import MusCALLFeatureExtractor
 
 
-def seconds(function: Callable[[], object], repeats: int) -> float:
-    """Return the time of the fastest of `repeats` runs, after one that does not count."""
-    function()
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - start)
-    return min(times)
-
-
-def embed(
-    model: PreTrainedModel, extractor: SequenceFeatureExtractor, clips: list[np.ndarray], sampling_rate: int
-) -> None:
-    model.get_audio_features(**extractor(clips, sampling_rate=sampling_rate, return_tensors="pt"))
+def embed(model: PreTrainedModel, extractor: SequenceFeatureExtractor, clips: list[np.ndarray]) -> None:
+    features = extractor(clips, sampling_rate=extractor.sampling_rate, return_tensors="pt")
+    model.get_audio_features(**features)
 
 
 @torch.inference_mode()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--batch_sizes", type=int, nargs="+", default=[1, 16])
     args = parser.parse_args()
 
     torch.manual_seed(0)
     random = np.random.default_rng(0)
-    ours, our_extractor = MusCALLModel(MusCALLConfig()).eval(), MusCALLFeatureExtractor()
-    clap, clap_extractor = ClapModel(ClapConfig()).eval(), ClapFeatureExtractor(truncation="rand_trunc")
-    print(f"{torch.get_num_threads()} threads")
-    for batch_size in (1, 16):
-        our_clips = [random.normal(size=320000).astype(np.float32) / 10 for _ in range(batch_size)]
-        clap_clips = [random.normal(size=480000).astype(np.float32) / 10 for _ in range(batch_size)]
-        our_rate = batch_size / seconds(partial(embed, ours, our_extractor, our_clips, 16000), args.repeats)
-        clap_rate = batch_size / seconds(partial(embed, clap, clap_extractor, clap_clips, 48000), args.repeats)
-        print(
-            f"batch {batch_size}: MusCALL {our_rate:.1f} clips/s of 20 s, CLAP {clap_rate:.1f} clips/s of 10 s, "
-            f"ratio {our_rate / clap_rate:.2f} in clips, {2 * our_rate / clap_rate:.2f} in seconds of audio"
-        )
+    ours, released = MusCALLFeatureExtractor(), MusCALLFeatureExtractor.from_pretrained(ROOT)
+    sides = {
+        "CLAP": (ClapModel(ClapConfig()), ClapFeatureExtractor(truncation="rand_trunc"), 10),
+        "default configuration": (MusCALLModel(MusCALLConfig()), ours, 20),
+        "released, float32": (MusCALLModel.from_pretrained(ROOT, dtype=torch.float32), released, 20),
+        "released, bfloat16": (MusCALLModel.from_pretrained(ROOT, dtype=torch.bfloat16), released, 20),
+    }
+    amx = "amx_bf16" in Path("/proc/cpuinfo").read_text()
+    print(f"{torch.get_num_threads()} threads, {'with' if amx else 'without'} AMX")
+    for batch_size in args.batch_sizes:
+        runs = {}
+        for name, (model, extractor, seconds) in sides.items():
+            samples = (batch_size, seconds * extractor.sampling_rate)
+            clips = [*(random.normal(size=samples).astype(np.float32) / 10)]
+            runs[name] = partial(embed, model.eval(), extractor, clips)
+        for name, best in (times := time_in_turns(runs, args.repeats)).items():
+            seconds = sides[name][2]
+            ratio = seconds / best / (sides["CLAP"][2] / times["CLAP"])
+            print(
+                f"batch {batch_size}, {name}: {batch_size / best:.1f} clips/s of {seconds} s, "
+                f"{ratio:.2f} times CLAP in seconds of audio"
+            )
 
 
 if __name__ == "__main__":

@@ -11,6 +11,8 @@ from forks import Fork, finish
 from small_models import build_musicnn, build_musicnn_model, make_sound
 from transformers import AutoModel
 
+from modeling_muscall_musicnn import MusCALLMusicnnFilters, _HalfTimbralFilters, _TimbralFilters
+
 
 def test_filters_whose_maximum_comes_first_are_those_whose_maximum_comes_last():
     tower = build_musicnn(num_filters=17).train()  # timbral shapes then have 68, more than are run at once
@@ -25,6 +27,34 @@ def test_filters_whose_maximum_comes_first_are_those_whose_maximum_comes_last():
         torch.testing.assert_close(outputs, plain, atol=1e-5, rtol=1e-5)
         gradients = [torch.autograd.grad(some.square().sum(), [*filters.parameters()]) for some in (outputs, plain)]
         torch.testing.assert_close(*gradients, atol=1e-3, rtol=1e-4)
+
+
+@pytest.mark.parametrize("bands", [96, 41])
+def test_gradients_reach_a_spectrogram_of_any_number_of_bands(bands):
+    spectrogram = torch.randn(2, 1, bands, 40, requires_grad=True)
+    for shape in ((5, 38, 7), (5, 1, 32)):
+        filters = MusCALLMusicnnFilters(*shape).eval()
+        plain = filters.norm(F.relu(filters.conv(F.pad(spectrogram, filters.padding)))).amax(2)
+        outputs = filters(spectrogram)
+        torch.testing.assert_close(outputs, plain, atol=1e-5, rtol=1e-5)
+        gradients = [torch.autograd.grad(some.square().sum(), spectrogram)[0] for some in (outputs, plain)]
+        torch.testing.assert_close(*gradients, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("height", [38, 67])
+def test_both_ways_to_the_timbral_filters_are_a_convolution(height):
+    weight, spectrogram = torch.randn(5, 1, height, 7), torch.randn(2, 96, 40)
+    expected = F.conv2d(spectrogram[:, None], weight).amax(2)
+    for filters in (_TimbralFilters, _HalfTimbralFilters):
+        torch.testing.assert_close(filters(weight, 96)(spectrogram), expected, atol=1e-4, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_bfloat16_is_close_to_float32():
+    tower, windows = build_musicnn(), torch.from_numpy(make_sound())[: 2 * 64000].view(2, -1)
+    expected = tower(windows).pooler_output
+    outputs = tower.to(torch.bfloat16)(windows).pooler_output.float()
+    assert F.cosine_similarity(outputs, expected).min() > 0.999
 
 
 def test_patches_cover_the_window_and_the_last_ends_with_it():
