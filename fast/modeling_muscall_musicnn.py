@@ -103,7 +103,7 @@ class _TimbralFilters:
         for part in self.spectra.split(FILTERS_AT_ONCE, dim=2):
             pairs = zip(self.inverse, part, strict=True)
             even, odd = (inverse @ (spectra @ shifted).flatten(1) for inverse, spectra in pairs)
-            maxima.append((even + odd.abs()).amax(0).unflatten(0, (-1, len(spectrogram), frames)))
+            maxima.append((even + odd.abs()).amax(0).unflatten(0, (-1, spectrogram.shape[0], frames)))
         return torch.cat(maxima).transpose(0, 1)
 
 

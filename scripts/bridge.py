@@ -2,7 +2,7 @@
 """
 Teach a model the classes of AudioSet that concern music, and the words that people use for them, in closed form.
 
-    python -m scripts.bridge runs/distil runs/bridge --music corpus/distil --teacher mn04_as_mAP_432.pt \\
+    python -m scripts.bridge runs/distil runs/bridge --music runs/sounds/recorded --teacher mn04_as_mAP_432.pt \\
         --labels class_labels_indices.csv --ontology ontology.json
 
 Two linear maps meet in a space with one dimension for each class. From a sentence to classes: human captions and lists
@@ -267,7 +267,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path, help="a checkpoint with a MobileNet as its audio tower")
     parser.add_argument("output_dir", type=Path)
-    parser.add_argument("--music", type=Path, required=True, help="a folder of scripts.distil.music")
+    parser.add_argument("--music", type=Path, required=True, help="`recorded` of scripts.distil.music")
     parser.add_argument("--teacher", type=Path, required=True, help="mn04_as_mAP_432.pt of EfficientAT v0.0.1")
     parser.add_argument("--labels", type=Path, required=True, help="AudioSet's class_labels_indices.csv")
     parser.add_argument("--ontology", type=Path, required=True, help="AudioSet's ontology.json")
