@@ -2,12 +2,11 @@
 """The audio tower of pretrained taggers: one or more musicnn networks (https://huggingface.co/papers/1909.06654)."""
 
 import math
-from functools import partial
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.utils.checkpoint import checkpoint
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
@@ -74,7 +73,8 @@ class _TimbralFilters:
 
     def __init__(self, weight: torch.Tensor, bands: int):
         height, self.width = weight.shape[2:]
-        middle = (bands - height) / 2
+        self.last = bands - height  # the last position
+        middle = self.last / 2
         numbers = torch.arange(bands, dtype=torch.float32, device=weight.device)
         frequencies = numbers[: bands // 2 + 1, None]
 
@@ -93,18 +93,26 @@ class _TimbralFilters:
         cosine, sine = waves(numbers[: int(middle) + 1] + middle % 1)
         self.inverse = torch.stack([cosine * scale, -sine * scale]).mT.to(weight.dtype)
 
-    def __call__(self, spectrogram: torch.Tensor) -> torch.Tensor:
-        """Map `(patches, bands, frames + width - 1)` to `(patches, out_channels, frames)`."""
+    def __call__(self, spectrogram: torch.Tensor, with_bands: bool = False) -> tuple[torch.Tensor, ...]:
+        """Map `(patches, bands, frames + width - 1)` to maxima `(patches, out_channels, frames)`, and their bands."""
         spectrum = (self.transform @ spectrogram).unflatten(1, (-1, 2))
         frames = spectrum.shape[3] - self.width + 1
         shifted = torch.stack([spectrum[..., i : i + frames] for i in range(self.width)], dim=3)
         shifted = shifted.permute(1, 2, 3, 0, 4).flatten(3).flatten(1, 2)  # (frequencies, 2 * width, patches * frames)
-        maxima = []
+        maxima, bands = [], []
         for part in self.spectra.split(FILTERS_AT_ONCE, dim=2):
             pairs = zip(self.inverse, part, strict=True)
             even, odd = (inverse @ (spectra @ shifted).flatten(1) for inverse, spectra in pairs)
-            maxima.append((even + odd.abs()).amax(0).unflatten(0, (-1, spectrogram.shape[0], frames)))
-        return torch.cat(maxima).transpose(0, 1)
+            outputs = even + odd.abs()
+            if with_bands:
+                values, indices = outputs.max(0)
+                above = odd.gather(0, indices[None])[0] >= 0
+                bands.append(torch.where(above, (self.last + 1) // 2 + indices, self.last // 2 - indices))
+            else:
+                values = outputs.amax(0)
+            maxima.append(values)
+        shape = (-1, spectrogram.shape[0], frames)  # `len` would be a constant in an exported graph
+        return tuple(torch.cat(parts).view(shape).transpose(0, 1) for parts in (maxima, bands) if parts)
 
 
 class _HalfTimbralFilters:
@@ -121,14 +129,15 @@ class _HalfTimbralFilters:
         moved = F.pad(weight.flatten(1), (more, more)).unfold(1, size, self.width).flip(1)
         self.matrix = moved.transpose(0, 1).flatten(0, 1).T
 
-    def __call__(self, spectrogram: torch.Tensor) -> torch.Tensor:
-        """Map `(patches, bands, frames + width - 1)` to `(patches, out_channels, frames)`."""
+    def __call__(self, spectrogram: torch.Tensor, with_bands: bool = False) -> tuple[torch.Tensor, ...]:
+        """Map `(patches, bands, frames + width - 1)` to maxima `(patches, out_channels, frames)`, and their bands."""
         padded = F.pad(spectrogram, (0, 0, 0, -self.positions % BANDS_AT_ONCE))
         frames = padded.shape[2] - self.width + 1
         shifted = torch.stack([padded[..., i : i + frames] for i in range(self.width)], dim=3).transpose(1, 2)
         parts = shifted.flatten(2).unfold(2, len(self.matrix), BANDS_AT_ONCE * self.width)
         outputs = (parts.flatten(0, 2) @ self.matrix).unflatten(0, parts.shape[:3])
-        return outputs.unflatten(3, (BANDS_AT_ONCE, -1)).flatten(2, 3)[:, :, : self.positions].amax(2).mT
+        outputs = outputs.unflatten(3, (BANDS_AT_ONCE, -1)).flatten(2, 3)[:, :, : self.positions]
+        return tuple(part.mT for part in (outputs.max(2) if with_bands else (outputs.amax(2),)))
 
 
 class _TemporalFilters:
@@ -146,14 +155,42 @@ class _TemporalFilters:
         moved = F.pad(weight[:, 0, 0], (more, more)).unfold(1, self.width + more, 1).flip(1)
         self.matrix = moved.transpose(0, 1).flatten(0, 1).T
 
-    def __call__(self, spectrogram: torch.Tensor) -> torch.Tensor:
-        """Map `(patches, bands, frames + width - 1)` to `(patches, out_channels, frames)`."""
+    def __call__(self, spectrogram: torch.Tensor, with_bands: bool = False) -> tuple[torch.Tensor, ...]:
+        """Map `(patches, bands, frames + width - 1)` to maxima `(patches, out_channels, frames)`, and their bands."""
         frames = spectrogram.shape[2] - self.width + 1
         padded = F.pad(spectrogram, (0, -frames % FRAMES_AT_ONCE))
         parts = padded.unfold(2, len(self.matrix), FRAMES_AT_ONCE)  # (patches, bands, parts of the frames, inputs)
         # Flattened before the product: it would copy the matrix for each band.
-        outputs = (parts.flatten(0, 2) @ self.matrix).unflatten(0, parts.shape[:3]).amax(1)
-        return outputs.unflatten(2, (FRAMES_AT_ONCE, -1)).flatten(1, 2)[:, :frames].mT
+        outputs = (parts.flatten(0, 2) @ self.matrix).unflatten(0, parts.shape[:3])
+        maxima = outputs.max(1) if with_bands else (outputs.amax(1),)
+        return tuple(part.unflatten(2, (FRAMES_AT_ONCE, -1)).flatten(1, 2)[:, :frames].mT for part in maxima)
+
+
+class _MaximaOverBands(torch.autograd.Function):
+    """
+    Filters with a cheaper gradient. For each filter and frame only the band with the maximum has a gradient, so only
+    the window of that band is used, and no output of other bands is kept (benchmarks/musicnn_tower.py). Where maxima
+    are equal, one of them has the gradient. The spectrogram has none.
+    """
+
+    @staticmethod
+    def forward(ctx, spectrogram: torch.Tensor, weight: torch.Tensor, filters: Callable) -> torch.Tensor:
+        parts = [filters(patches, with_bands=True) for patches in _split_patches(spectrogram)]
+        maxima, bands = (torch.cat(part) for part in zip(*parts, strict=True))
+        ctx.save_for_backward(spectrogram, weight, bands)
+        return maxima
+
+    @staticmethod
+    def backward(ctx, gradient: torch.Tensor) -> tuple[None, torch.Tensor, None]:
+        spectrogram, weight, bands = ctx.saved_tensors
+        gradient, (height, width) = gradient.to(weight.dtype), weight.shape[2:]
+        # (patches, frames, bands, width, height), whose last axis is contiguous in memory
+        windows = spectrogram.to(weight.dtype).mT.contiguous().unfold(1, width, 1).unfold(2, height, 1)
+        frames, total = torch.arange(windows.shape[1], device=weight.device), 0
+        for patch, *rows in zip(windows, bands, gradient, strict=True):
+            parts = zip(*(row.split(FILTERS_AT_ONCE) for row in rows), strict=True)
+            total = total + torch.cat([part[:, None] @ patch[frames, band].flatten(2) for band, part in parts])
+        return None, total.unflatten(2, (width, height)).mT, None
 
 
 class MusCALLMusicnnFilters(GradientCheckpointingLayer):
@@ -172,7 +209,6 @@ class MusCALLMusicnnFilters(GradientCheckpointingLayer):
             return self.norm(F.relu(self.conv(spectrogram))).amax(2)
         # ReLU and a norm with constant statistics are monotonic; the norm falls where its scale is negative. So the
         # maximum, or there the minimum, can come first: both are then computed once instead of once for each band.
-        # Outputs for all bands take 25 MiB of a patch, so a step that learns computes them again and keeps none.
         sign = 1 - 2 * (self.norm.weight < 0).to(spectrogram.dtype)
         weight = self.conv.weight * sign[:, None, None, None]
         if weight.shape[2] == 1:
@@ -180,8 +216,10 @@ class MusCALLMusicnnFilters(GradientCheckpointingLayer):
         else:
             timbral = _TimbralFilters if weight.dtype == torch.float32 else _HalfTimbralFilters
             filters = timbral(weight, spectrogram.shape[2])
-        run = partial(checkpoint, filters, use_reentrant=False) if torch.is_grad_enabled() else filters
-        maxima = torch.cat([run(part) for part in _split_patches(spectrogram[:, 0])])
+        if torch.is_grad_enabled() and weight.requires_grad and not spectrogram.requires_grad:
+            maxima = _MaximaOverBands.apply(spectrogram[:, 0], weight, filters)
+        else:
+            maxima = torch.cat([filters(part)[0] for part in _split_patches(spectrogram[:, 0])])
         return self.norm(F.relu(maxima * sign[:, None] + self.conv.bias[:, None])[:, :, None])[:, :, 0]
 
 

@@ -22,6 +22,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from torch import nn
 from transformers import ClapConfig, ClapModel, PreTrainedModel
 
 from modeling_muscall import MusCALLModel, MusCALLMusicnnModel
@@ -94,8 +95,12 @@ def step(run: Callable, tower: MusCALLMusicnnModel, patches: torch.Tensor) -> No
 def compare_training(tower: MusCALLMusicnnModel, clips: torch.Tensor, repeats: int) -> None:
     size = tower.config.patch_frames
     patches = torch.cat([part for part in tower.log_mel(clips).split(size, dim=2) if part.shape[2] == size])
+    tower.train()  # as train.py --batch_norm frozen does
+    for module in tower.modules():
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+            module.eval()
     for parameter in tower.constant_norm_parameters():
-        parameter.requires_grad_(False)  # as train.py --batch_norm frozen does
+        parameter.requires_grad_(False)
     runs = {"plainly": run_plainly, "here": MusCALLMusicnnNetwork.__call__}
     best = time_in_turns({name: partial(step, run, tower, patches) for name, run in runs.items()}, repeats)
     for name, seconds in best.items():
