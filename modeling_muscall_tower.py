@@ -99,17 +99,16 @@ class MusCALLLogMel(nn.Module):
 
     def forward(self, input_values: torch.Tensor) -> torch.Tensor:
         """Map a waveform `(batch_size, samples)` to its log-mel spectrogram `(batch_size, num_mel_bins, frames)`."""
-        # One window after the other on a CPU: the memory for one is used again, and stays in the cache.
-        input_values = input_values.float()
-        alone = input_values.device.type == "cpu" and not torch.compiler.is_compiling()
         with torch.autocast(input_values.device.type, enabled=False):
-            parts = input_values.split(1) if alone else (input_values,)
-            return torch.cat([self._transform(part) for part in parts])
-
-    def _transform(self, windows: torch.Tensor) -> torch.Tensor:
-        kwargs = {"window": self.window, "pad_mode": self.pad_mode, "return_complex": True}
-        spectrum = torch.stft(windows, self.config.n_fft, self.config.hop_length, **kwargs)
-        return self.compress(torch.view_as_real(spectrum).square().sum(-1))
+            spectrum = torch.stft(
+                input_values.float(),
+                self.config.n_fft,
+                self.config.hop_length,
+                window=self.window,
+                pad_mode=self.pad_mode,
+                return_complex=True,
+            )
+            return self.compress(torch.view_as_real(spectrum).square().sum(-1))
 
     def _apply(self, fn, recurse=True):
         # `.half()` and `.to(torch.bfloat16)` move the constants but must not round them.
