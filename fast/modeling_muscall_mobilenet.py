@@ -71,6 +71,12 @@ def _round_channels(channels: int, width: float) -> int:
     return max(8, int(channels * width + 4) // 8 * 8)
 
 
+def _split_windows(windows: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """Split a batch into windows on a CPU: what one takes stays in its cache, which is faster than a batch."""
+    whole = torch.compiler.is_compiling() or windows.device.type != "cpu"
+    return (windows,) if whole else windows.split(1)
+
+
 class MusCALLNaturalLogMel(MusCALLLogMel):
     """Bands on the HTK scale and their natural logarithm, scaled to about -1.4 to 2."""
 
@@ -87,6 +93,10 @@ class MusCALLNaturalLogMel(MusCALLLogMel):
     def compress(self, power: torch.Tensor) -> torch.Tensor:
         """Map the power to `ln(x + 1e-5) / 5 + 0.9` of its bands, `(batch_size, num_mel_bins, frames)`."""
         return (self.to_mel(power) + 1e-5).log() / 5 + 0.9
+
+    def forward(self, input_values: torch.Tensor) -> torch.Tensor:
+        """Map a waveform `(batch_size, samples)` to its log-mel spectrogram `(batch_size, num_mel_bins, frames)`."""
+        return torch.cat([super(MusCALLNaturalLogMel, self).forward(part) for part in _split_windows(input_values)])
 
 
 class MusCALLSqueezeExcitation(nn.Module):
@@ -154,9 +164,7 @@ class MusCALLMobileNetModel(MusCALLAudioTower):
     def encode(self, spectrogram: torch.Tensor) -> BaseModelOutputWithPooling:
         """Encode the log-mel `(batch_size, num_mel_bins, frames)` as columns and their pooled feature."""
         hidden_states = spectrogram[:, None].to(self.out_proj.weight.dtype)
-        whole = self.training or torch.compiler.is_compiling() or hidden_states.device.type != "cpu"
-        # One window at a time stays in the cache of a CPU, which is faster than a batch.
-        parts = [hidden_states] if whole else hidden_states.split(1)
+        parts = [hidden_states] if self.training else _split_windows(hidden_states)
         columns = torch.cat([self._run_trunk(part) for part in parts])
         return BaseModelOutputWithPooling(last_hidden_state=columns, pooler_output=self.out_proj(columns.mean(1)))
 

@@ -98,7 +98,7 @@ def test_folder_is_complete(checkpoint):
     expected = {"config.json", "configuration_muscall.py", "model.safetensors", "modeling_muscall.py"}
     expected |= {"processing_muscall.py", "processor_config.json", "tokenizer.json", "tokenizer_config.json"}
     expected |= {"audio_file_muscall.py", "audio_headers_muscall.py", "audio_muscall.py"}
-    expected |= {"modeling_muscall_musicnn.py", "modeling_muscall_resnet.py"}
+    expected |= {"modeling_muscall_mobilenet.py", "modeling_muscall_musicnn.py", "modeling_muscall_resnet.py"}
     expected |= {"modeling_muscall_tower.py"}
     assert {path.name for path in checkpoint.iterdir()} == expected
     constants = [name for name in load_file(checkpoint / "model.safetensors") if "log_mel" in name]

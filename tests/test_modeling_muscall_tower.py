@@ -3,7 +3,7 @@
 
 import pytest
 import torch
-from small_models import AUDIO, MUSICNN
+from small_models import AUDIO, MOBILENET, MUSICNN
 
 from modeling_muscall import AUDIO_MODELS
 
@@ -12,8 +12,8 @@ from modeling_muscall import AUDIO_MODELS
 def tower(request):
     torch.manual_seed(0)
     tower_class = AUDIO_MODELS[request.param]
-    fields = {"muscall_audio_model": AUDIO, "muscall_musicnn_model": MUSICNN}[request.param]
-    return tower_class(tower_class.config_class(**fields)).eval()
+    fields = {"muscall_audio_model": AUDIO, "muscall_musicnn_model": MUSICNN, "muscall_mobilenet_model": MOBILENET}
+    return tower_class(tower_class.config_class(**fields[request.param])).eval()
 
 
 @torch.no_grad()
