@@ -71,12 +71,6 @@ def _round_channels(channels: int, width: float) -> int:
     return max(8, int(channels * width + 4) // 8 * 8)
 
 
-def _split_windows(windows: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """Split a batch into windows on a CPU: what one takes stays in its cache, which is faster than a batch."""
-    whole = torch.compiler.is_compiling() or windows.device.type != "cpu"
-    return (windows,) if whole else windows.split(1)
-
-
 class MusCALLNaturalLogMel(MusCALLLogMel):
     """Bands on the HTK scale and their natural logarithm, scaled to about -1.4 to 2."""
 
@@ -96,7 +90,10 @@ class MusCALLNaturalLogMel(MusCALLLogMel):
 
     def forward(self, input_values: torch.Tensor) -> torch.Tensor:
         """Map a waveform `(batch_size, samples)` to its log-mel spectrogram `(batch_size, num_mel_bins, frames)`."""
-        return torch.cat([super(MusCALLNaturalLogMel, self).forward(part) for part in _split_windows(input_values)])
+        # What one window takes stays in the cache of a CPU.
+        whole = torch.compiler.is_compiling() or input_values.device.type != "cpu"
+        parts = (input_values,) if whole else input_values.split(1)
+        return torch.cat([super(MusCALLNaturalLogMel, self).forward(part) for part in parts])
 
 
 class MusCALLSqueezeExcitation(nn.Module):
@@ -164,16 +161,12 @@ class MusCALLMobileNetModel(MusCALLAudioTower):
     def encode(self, spectrogram: torch.Tensor) -> BaseModelOutputWithPooling:
         """Encode the log-mel `(batch_size, num_mel_bins, frames)` as columns and their pooled feature."""
         hidden_states = spectrogram[:, None].to(self.out_proj.weight.dtype)
-        parts = [hidden_states] if self.training else _split_windows(hidden_states)
-        columns = torch.cat([self._run_trunk(part) for part in parts])
-        return BaseModelOutputWithPooling(last_hidden_state=columns, pooler_output=self.out_proj(columns.mean(1)))
-
-    def _run_trunk(self, hidden_states: torch.Tensor) -> torch.Tensor:
         hidden_states = hidden_states.contiguous(memory_format=torch.channels_last)
         hidden_states = F.hardswish(self.stem(hidden_states))
         for block in self.blocks:
             hidden_states = block(hidden_states)
-        return F.hardswish(self.head(hidden_states)).mean(2).transpose(1, 2)
+        columns = F.hardswish(self.head(hidden_states)).mean(2).transpose(1, 2)
+        return BaseModelOutputWithPooling(last_hidden_state=columns, pooler_output=self.out_proj(columns.mean(1)))
 
     def synchronisable_norms(self) -> list[str]:
         """Return the names of all batch norms, each of which follows a convolution."""

@@ -117,7 +117,8 @@ def embed_sentences(model: MusCALLModel, tokenizer: PreTrainedTokenizerBase, sen
 @torch.no_grad()
 def hear(model: MusCALLModel, teacher: AudioSetTeacher, music: Path) -> tuple[torch.Tensor, torch.Tensor]:
     """
-    Return what the trunk of the tower and the teacher make of windows of all tracks in a folder.
+    Return what the trunk of the tower and the teacher make of windows of the tracks in a folder that are as long as a
+    window.
 
     Returns:
         `tuple[torch.Tensor, torch.Tensor]`: means over the columns of the trunk `(windows, trunk_channels)`, and the
