@@ -14,10 +14,10 @@ from transformers.utils import logging
 
 try:  # as remote code the files are siblings in a package; in the checkout they are top-level modules
     from .configuration_muscall import MusCALLAudioConfig
-    from .modeling_muscall_tower import MusCALLAudioTower, MusCALLConvNorm, MusCALLLogMel, triangular_filters
+    from .modeling_muscall_tower import MusCALLAudioTower, MusCALLConvNorm, MusCALLLogMel, htk_constants
 except ImportError:
     from configuration_muscall import MusCALLAudioConfig
-    from modeling_muscall_tower import MusCALLAudioTower, MusCALLConvNorm, MusCALLLogMel, triangular_filters
+    from modeling_muscall_tower import MusCALLAudioTower, MusCALLConvNorm, MusCALLLogMel, htk_constants
 
 
 logger = logging.get_logger(__name__)
@@ -31,14 +31,9 @@ class MusCALLDecibelLogMel(MusCALLLogMel):
 
     def constants(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the periodic Hann window `(n_fft,)` and the HTK mel filters `(n_fft // 2 + 1, num_mel_bins)`."""
-        config = self.config
         # In float32 step by step as in torchaudio: filters rounded from float64 move the faintest cells by 1e-3 dB.
         # https://github.com/pytorch/audio/blob/v2.11.0/src/torchaudio/functional/functional.py#L495
-        kwargs = {"dtype": torch.float32, "device": "cpu"}
-        low, high = (2595 * math.log10(1 + edge / 700) for edge in (config.f_min, config.f_max))
-        edges = 700 * (10 ** (torch.linspace(low, high, config.num_mel_bins + 2, **kwargs) / 2595) - 1)
-        frequencies = torch.linspace(0, config.sampling_rate // 2, config.n_fft // 2 + 1, **kwargs)
-        return torch.hann_window(config.n_fft, **kwargs), triangular_filters(edges, frequencies)
+        return htk_constants(self.config, torch.float32)
 
     def compress(self, power: torch.Tensor) -> torch.Tensor:
         """Map the power to decibels `(batch_size, num_mel_bins, frames)`."""

@@ -4,7 +4,6 @@ The fast audio tower: log-mel and the large MobileNetV3 (https://huggingface.co/
 those of music: frames are reduced 32 times and bands as many times, the last time bands alone.
 """
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -16,10 +15,10 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 try:  # as remote code the files are siblings in a package; in the checkout they are top-level modules
     from .configuration_muscall import MusCALLMobileNetConfig
-    from .modeling_muscall_tower import MusCALLAudioTower, MusCALLConvNorm, MusCALLLogMel, triangular_filters
+    from .modeling_muscall_tower import MusCALLAudioTower, MusCALLConvNorm, MusCALLLogMel, htk_constants
 except ImportError:
     from configuration_muscall import MusCALLMobileNetConfig
-    from modeling_muscall_tower import MusCALLAudioTower, MusCALLConvNorm, MusCALLLogMel, triangular_filters
+    from modeling_muscall_tower import MusCALLAudioTower, MusCALLConvNorm, MusCALLLogMel, htk_constants
 
 
 EPS = 1e-3  # of the batch norms, as in the paper
@@ -76,13 +75,7 @@ class MusCALLNaturalLogMel(MusCALLLogMel):
 
     def constants(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the periodic Hann window `(n_fft,)` and the HTK mel filters `(n_fft // 2 + 1, num_mel_bins)`."""
-        config = self.config
-        kwargs = {"dtype": torch.float64, "device": "cpu"}
-        low, high = (2595 * math.log10(1 + edge / 700) for edge in (config.f_min, config.f_max))
-        edges = 700 * (10 ** (torch.linspace(low, high, config.num_mel_bins + 2, **kwargs) / 2595) - 1)
-        frequencies = torch.linspace(0, config.sampling_rate / 2, config.n_fft // 2 + 1, **kwargs)
-        window = torch.hann_window(config.n_fft, dtype=torch.float32, device="cpu")
-        return window, triangular_filters(edges, frequencies).float()
+        return htk_constants(self.config, torch.float64)
 
     def compress(self, power: torch.Tensor) -> torch.Tensor:
         """Map the power to `ln(x + 1e-5) / 5 + 0.9` of its bands, `(batch_size, num_mel_bins, frames)`."""

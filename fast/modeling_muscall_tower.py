@@ -1,13 +1,14 @@
 # Copyright 2026 The MusCALL repository authors. Licensed under the Apache License, Version 2.0.
 """The base of all audio towers: the interface, the check of the windows, the log-mel front end, and safe loading."""
 
+import math
 import os
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.utils import can_return_tuple
@@ -133,6 +134,23 @@ def triangular_filters(edges: torch.Tensor, frequencies: torch.Tensor) -> torch.
     return torch.minimum(-distance[:, :-2] / width[:-1], distance[:, 2:] / width[1:]).clamp(min=0)
 
 
+def htk_constants(config: PreTrainedConfig, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+    """
+    Return the periodic Hann window `(n_fft,)` and the mel filters of HTK's scale `(n_fft // 2 + 1, num_mel_bins)`,
+    float32 on the CPU.
+
+    Args:
+        config (`PreTrainedConfig`): See [`MusCALLLogMel`].
+        dtype (`torch.dtype`): What the filters are computed in.
+    """
+    low, high = (2595 * math.log10(1 + edge / 700) for edge in (config.f_min, config.f_max))
+    kwargs = {"dtype": dtype, "device": "cpu"}
+    edges = 700 * (10 ** (torch.linspace(low, high, config.num_mel_bins + 2, **kwargs) / 2595) - 1)
+    frequencies = torch.linspace(0, config.sampling_rate // 2, config.n_fft // 2 + 1, **kwargs)
+    window = torch.hann_window(config.n_fft, dtype=torch.float32, device="cpu")
+    return window, triangular_filters(edges, frequencies).float()
+
+
 class MusCALLConvNorm(nn.Module):
     """
     A convolution and its batch norm, which is folded into the convolution while its statistics are constants.
@@ -251,5 +269,6 @@ __all__ = [
     "MusCALLConvNorm",
     "MusCALLLogMel",
     "MusCALLPreTrainedModel",
+    "htk_constants",
     "triangular_filters",
 ]

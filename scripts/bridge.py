@@ -35,6 +35,7 @@ from modeling_muscall import MusCALLModel
 from muscall.training.audioset import RATE as TEACHER_RATE
 from muscall.training.audioset import AudioSetTeacher, load_audioset_teacher
 from scripts.files import read_csv
+from scripts.open_mix.tag_baseline import embed_sentences
 
 
 MUSIC, SINGING = "/m/04rlf", "/m/015lz1"  # in the ontology; all below them concerns music
@@ -103,15 +104,10 @@ def read_captions(path: Path | None) -> list[Caption]:
 
 
 @torch.no_grad()
-def embed_sentences(model: MusCALLModel, tokenizer: PreTrainedTokenizerBase, sentences: list[str]) -> torch.Tensor:
-    """Return sentences as the text projection gets them, `(sentences, text hidden_size)`."""
-    parts = []
-    for start in tqdm(range(0, len(sentences), 64), "sentences"):
-        part = sentences[start : start + 64]
-        inputs = tokenizer(part, padding=True, truncation=True, max_length=128, return_tensors="pt")
-        hidden_states = model.text_model(**inputs).last_hidden_state
-        parts.append(model._pool_text(hidden_states, inputs["input_ids"], inputs["attention_mask"]))
-    return torch.cat(parts)
+def embed_in_batches(model: MusCALLModel, tokenizer: PreTrainedTokenizerBase, sentences: list[str]) -> torch.Tensor:
+    """Return many sentences as the text projection gets them, `(sentences, text hidden_size)`."""
+    starts = tqdm(range(0, len(sentences), 64), "sentences")
+    return torch.cat([embed_sentences(model, tokenizer, sentences[start : start + 64], 128) for start in starts])
 
 
 @torch.no_grad()
@@ -185,7 +181,7 @@ def map_sentences(
     kinds += [[template.format(name) for name in names] for template in TEMPLATES]
     kinds.append([classes.descriptions[number] for number in chosen.tolist()])
     targets += [torch.eye(len(chosen)) / spread] * (len(TEMPLATES) + 1)
-    embeds = embed_sentences(model, tokenizer, [sentence for kind in kinds for sentence in kind])
+    embeds = embed_in_batches(model, tokenizer, [sentence for kind in kinds for sentence in kind])
     return solve_ridge(F.normalize(embeds, dim=-1), torch.cat(targets), TEXT_RIDGE)
 
 
@@ -281,7 +277,7 @@ def main() -> None:
     text_weight = map_sentences(model, processor.tokenizer, captions, classes, chosen, labels)
     features, logits = hear(model, load_audioset_teacher(args.teacher), args.music)
     audio_weight, audio_bias = map_features(features, logits[:, chosen])
-    sentences = embed_sentences(model, processor.tokenizer, [caption.text for caption in captions[:400]])
+    sentences = embed_in_batches(model, processor.tokenizer, [caption.text for caption in captions[:400]])
     join(model, text_weight, audio_weight, audio_bias, sentences, features)
     model.save_pretrained(args.output_dir)
     processor.save_pretrained(args.output_dir)

@@ -36,9 +36,18 @@ GAIN = 4.0  # of the text: within the bend of GELU, from where a projection lear
 LOGIT_SCALE = math.log(10)
 
 
-def embed_sentences(model: MusCALLModel, tokenizer: PreTrainedTokenizerBase, sentences: list[str]) -> torch.Tensor:
-    """Return sentences as the text projection gets them, `(sentences, hidden_size)`."""
-    inputs = tokenizer(sentences, padding=True, return_tensors="pt")
+def embed_sentences(
+    model: MusCALLModel, tokenizer: PreTrainedTokenizerBase, sentences: list[str], max_length: int | None = None
+) -> torch.Tensor:
+    """
+    Return sentences as the text projection gets them, `(sentences, hidden_size)`.
+
+    Args:
+        max_length (`int`, *optional*): Tokens after which a sentence ends; all are taken by default.
+    """
+    inputs = tokenizer(
+        sentences, padding=True, truncation=max_length is not None, max_length=max_length, return_tensors="pt"
+    )
     hidden_states = model.text_model(**inputs).last_hidden_state
     return model._pool_text(hidden_states, inputs["input_ids"], inputs["attention_mask"])
 
