@@ -4,12 +4,16 @@ Teach a model the classes of AudioSet that concern music, and the words that peo
 
     python -m scripts.bridge runs/distil runs/bridge --music runs/sounds/recorded --teacher mn04_as_mAP_432.pt \\
         --labels class_labels_indices.csv --ontology ontology.json
+    python -m scripts.bridge runs/distil runs/root --taggers runs/taggers ...
 
-Two linear maps meet in a space with one dimension for each class. From a sentence to classes: human captions and lists
-of aspects of MusicCaps (the part whose audio is in the training split of AudioSet) with the labels of AudioSet, and
-the names and descriptions of the classes; no audio is needed. From the trunk of the audio tower to classes: what the
-teacher hears in music without captions. The new dimensions stand beside those that the model has, as further rows of
-its projections, so that it stays one dual encoder. Nothing that it knew is lost.
+The first is the fast model. In the second the student stands beside the taggers that taught it, in one tower: the mean
+of their features is what the space that they share is read from, and both say what the classes are.
+
+Two linear maps meet in a space with one dimension for each class. From a sentence to classes: human captions and
+lists of aspects of MusicCaps (the part whose audio is in the training split of AudioSet) with the labels of AudioSet,
+and the names and descriptions of the classes; no audio is needed. From the features of the audio tower to classes:
+what the teacher hears in music without captions. The new dimensions stand beside those that the model has, as further
+rows of its projections, so that it stays one dual encoder. Nothing that it knew is lost.
 
 The captions come from google/MusicCaps on the Hub, or from `--captions`, a CSV file with its columns `caption`,
 `aspect_list` and `audioset_positive_labels`, without the evaluation part. `class_labels_indices.csv` and
@@ -18,6 +22,7 @@ The captions come from google/MusicCaps on the Hub, or from `--captions`, a CSV 
 
 import argparse
 import ast
+import copy
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +36,8 @@ from torch import nn
 from tqdm import tqdm
 from transformers import AutoProcessor, PreTrainedTokenizerBase
 
-from modeling_muscall import MusCALLModel
+from configuration_muscall import MusCALLEnsembleConfig
+from modeling_muscall import MusCALLAudioTower, MusCALLEnsembleModel, MusCALLModel
 from muscall.training.audioset import RATE as TEACHER_RATE
 from muscall.training.audioset import AudioSetTeacher, load_audioset_teacher
 from scripts.files import read_csv
@@ -44,7 +50,7 @@ TEMPLATES = ("{}", "{} music", "a {} track", "the sound of {}", "a song with {}"
 TEMPLATES += ("a {} song", "{} style", "{} beat with a groove", "{} sounds")
 RARE = 3e-3  # a rarer class weighs as much as one in this share of the captions
 TEXT_RIDGE, AUDIO_RIDGE = 30.0, 1000.0
-SHARE = 0.5  # of the new dimensions in a similarity, relative to those that were there
+SHARE = 0.7  # of the new dimensions in a similarity, relative to those that were there
 WINDOWS_OF_A_TRACK = 3
 
 
@@ -111,14 +117,51 @@ def embed_in_batches(model: MusCALLModel, tokenizer: PreTrainedTokenizerBase, se
 
 
 @torch.no_grad()
+def join_towers(taggers: MusCALLModel, student: MusCALLModel) -> MusCALLModel:
+    """
+    Put a student beside the taggers that taught it: the projection gets the mean of the features of both.
+
+    Args:
+        taggers (`MusCALLModel`): With a musicnn tower; it is changed.
+        student (`MusCALLModel`): With a MobileNet whose pooled features stand for those of the taggers.
+
+    Raises:
+        `ValueError`: if the features of the two differ in size.
+    """
+    configs = taggers.config.audio_config, student.config.audio_config
+    if configs[0].hidden_size != configs[1].hidden_size:
+        raise ValueError(
+            f"the student must have the features of the taggers, {configs[0].hidden_size}, got "
+            f"{configs[1].hidden_size}: give what scripts.distil.train writes"
+        )
+    musicnn_config, mobilenet_config = copy.deepcopy(configs)
+    tower = MusCALLEnsembleModel(
+        MusCALLEnsembleConfig(musicnn_config=musicnn_config, mobilenet_config=mobilenet_config)
+    )
+    tower.musicnn, tower.mobilenet = taggers.audio_model, student.audio_model
+    layer = taggers.audio_projection[0]
+    joined = nn.Linear(tower.config.hidden_size, layer.out_features)
+    joined.weight.copy_(torch.cat([layer.weight, layer.weight], dim=1) / 2)
+    joined.bias.copy_(layer.bias)
+    taggers.audio_projection[0], taggers.audio_model, taggers.config.audio_config = joined, tower, tower.config
+    return taggers.eval()
+
+
+def hear_features(tower: MusCALLAudioTower, windows: torch.Tensor) -> torch.Tensor:
+    """Return what classes are read from: the features of taggers, if there are any, and the trunk of a MobileNet."""
+    if isinstance(tower, MusCALLEnsembleModel):
+        return torch.cat([tower.musicnn(windows).pooler_output, hear_features(tower.mobilenet, windows)], dim=1)
+    return tower(windows).last_hidden_state.mean(1)
+
+
+@torch.no_grad()
 def hear(model: MusCALLModel, teacher: AudioSetTeacher, music: Path) -> tuple[torch.Tensor, torch.Tensor]:
     """
-    Return what the trunk of the tower and the teacher make of windows of the tracks in a folder that are as long as a
-    window.
+    Return what the tower and the teacher make of windows of the tracks in a folder that are as long as a window.
 
     Returns:
-        `tuple[torch.Tensor, torch.Tensor]`: means over the columns of the trunk `(windows, trunk_channels)`, and the
-        teacher's logits `(windows, 527)`.
+        `tuple[torch.Tensor, torch.Tensor]`: features `(windows, features)`, see [`hear_features`], and the teacher's
+        logits `(windows, 527)`.
 
     Raises:
         `ValueError`: if the folder has no `.opus` files.
@@ -136,7 +179,7 @@ def hear(model: MusCALLModel, teacher: AudioSetTeacher, music: Path) -> tuple[to
             if len(window) < seconds * rate:
                 continue
             heard = torch.from_numpy(soxr.resample(window, rate, tower.config.sampling_rate))[None]
-            features.append(tower(heard[:, : tower.config.window_samples]).last_hidden_state.mean(1))
+            features.append(hear_features(tower, heard[:, : tower.config.window_samples]))
             full = torch.from_numpy(soxr.resample(window, rate, TEACHER_RATE))
             parts = full.unfold(0, 10 * TEACHER_RATE, 10 * TEACHER_RATE)  # as long as what the teacher learnt from
             logits.append(teacher(parts).logits.mean(0, keepdim=True))
@@ -190,7 +233,7 @@ def map_features(features: torch.Tensor, logits: torch.Tensor) -> tuple[torch.Te
     Learn what the teacher hears from the features of the tower, each logit standardised over the music.
 
     Returns:
-        `tuple[torch.Tensor, torch.Tensor]`: weight `(chosen, trunk_channels)` and bias `(chosen,)`.
+        `tuple[torch.Tensor, torch.Tensor]`: weight `(chosen, features)` and bias `(chosen,)`.
     """
     mean, deviation = features.mean(0), features.std(0)
     targets = (logits - logits.mean(0)) / logits.std(0)
@@ -236,25 +279,28 @@ def join(
     two parts in this ratio.
 
     Args:
-        model (`MusCALLModel`): With a MobileNet as its tower; it is changed.
+        model (`MusCALLModel`): With a MobileNet as its tower, perhaps beside taggers; it is changed.
         text_weight, audio_weight, audio_bias: See [`map_sentences`] and [`map_features`].
         sentences (`torch.Tensor` of shape `(sentences, text hidden_size)`): Some captions as projections get them.
-        features (`torch.Tensor` of shape `(windows, trunk_channels)`): Of music.
+        features (`torch.Tensor` of shape `(windows, features)`): Of music, see [`hear_features`].
     """
-    layer, new = model.audio_model.out_proj, len(audio_bias)
-    pooled = layer(features)
+    tower, new = model.audio_model, len(audio_bias)
+    mobilenet = tower.mobilenet if isinstance(tower, MusCALLEnsembleModel) else tower
+    layer, tagged = mobilenet.out_proj, features.shape[1] - mobilenet.config.trunk_channels
+    pooled = torch.cat([features[:, :tagged], layer(features[:, tagged:])], dim=1)
     lengths = [model.text_projection(sentences).norm(dim=1), model.audio_projection(pooled).norm(dim=1)]
     classes = [sentences @ text_weight, F.linear(features, audio_weight, audio_bias)]
     text_gain = SHARE**0.5 / (classes[0].norm(dim=1) / lengths[0]).mean()
     audio_gain = SHARE**0.5 * lengths[1].mean() / classes[1].norm(dim=1).mean()
     joined = nn.Linear(layer.in_features, layer.out_features + new)
-    joined.weight.copy_(torch.cat([layer.weight, audio_weight]))
+    joined.weight.copy_(torch.cat([layer.weight, audio_weight[:, tagged:]]))
     joined.bias.copy_(torch.cat([layer.bias, audio_bias]))
-    unit = torch.cat([torch.zeros(new, layer.out_features), torch.eye(new)], dim=1)
-    model.audio_projection = join_projection(model.audio_projection, joined.out_features, audio_gain * unit)
+    mobilenet.out_proj, mobilenet.config.hidden_size = joined, joined.out_features
+    # The trunk's part of the new dimensions comes as it is; what the taggers say of them is added here.
+    added = torch.cat([audio_weight[:, :tagged], torch.zeros(new, layer.out_features), torch.eye(new)], dim=1)
+    model.audio_projection = join_projection(model.audio_projection, added.shape[1], audio_gain * added)
     model.text_projection = join_projection(model.text_projection, len(text_weight), text_gain * text_weight.T)
-    model.audio_model.out_proj = joined
-    model.config.audio_config.hidden_size = joined.out_features
+    model.config.audio_config = tower.config
     model.config.projection_dim += new
     model.config.projection_hidden_size += 2 * new
     return model
@@ -264,6 +310,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path, help="a checkpoint with a MobileNet as its audio tower")
     parser.add_argument("output_dir", type=Path)
+    parser.add_argument("--taggers", type=Path, help="a checkpoint with a musicnn tower, which shall stand beside it")
     parser.add_argument("--music", type=Path, required=True, help="`recorded` of scripts.distil.music")
     parser.add_argument("--teacher", type=Path, required=True, help="mn04_as_mAP_432.pt of EfficientAT v0.0.1")
     parser.add_argument("--labels", type=Path, required=True, help="AudioSet's class_labels_indices.csv")
@@ -271,6 +318,8 @@ def main() -> None:
     parser.add_argument("--captions", type=Path, help="a CSV file; by default google/MusicCaps from the Hub")
     args = parser.parse_args()
     model = MusCALLModel.from_pretrained(args.model).eval()
+    if args.taggers:
+        model = join_towers(MusCALLModel.from_pretrained(args.taggers), model)
     processor = AutoProcessor.from_pretrained(args.model, trust_remote_code=True)
     classes, captions = read_classes(args.labels, args.ontology), read_captions(args.captions)
     chosen, labels = choose_classes(classes, captions)

@@ -32,7 +32,7 @@ IN_EIGHT_BITS = ("word_embeddings.weight", "intermediate.dense.weight", "output.
 
 def shorten(name: str, tensor: torch.Tensor, eight_bits: bool) -> torch.Tensor:
     """Return a tensor in the precision that it is stored in; `eight_bits` for the text tower's large tables."""
-    if name == "logit_scale" or name.startswith("audio_model.networks.") or not tensor.is_floating_point():
+    if name == "logit_scale" or ".networks." in name or not tensor.is_floating_point():
         return tensor
     if "norm.running" in name:
         return tensor
