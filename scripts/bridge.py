@@ -139,6 +139,7 @@ def join_towers(taggers: MusCALLModel, student: MusCALLModel) -> MusCALLModel:
         MusCALLEnsembleConfig(musicnn_config=musicnn_config, mobilenet_config=mobilenet_config)
     )
     tower.musicnn, tower.mobilenet = taggers.audio_model, student.audio_model
+    tower.mobilenet.config = tower.config.mobilenet_config  # which `join` changes
     layer = taggers.audio_projection[0]
     joined = nn.Linear(tower.config.hidden_size, layer.out_features)
     joined.weight.copy_(torch.cat([layer.weight, layer.weight], dim=1) / 2)

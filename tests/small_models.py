@@ -6,8 +6,13 @@ import torch
 from helpers import ROOT
 from transformers import CLIPTokenizer
 
-from configuration_muscall import MusCALLConfig, MusCALLMobileNetConfig, MusCALLMusicnnConfig
-from modeling_muscall import MusCALLMobileNetModel, MusCALLModel, MusCALLMusicnnModel
+from configuration_muscall import (
+    MusCALLConfig,
+    MusCALLEnsembleConfig,
+    MusCALLMobileNetConfig,
+    MusCALLMusicnnConfig,
+)
+from modeling_muscall import MusCALLEnsembleModel, MusCALLMobileNetModel, MusCALLModel, MusCALLMusicnnModel
 from processing_muscall import MusCALLFeatureExtractor, MusCALLProcessor
 
 
@@ -15,6 +20,7 @@ AUDIO = {"window_seconds": 1, "num_mel_bins": 32, "stem_width": 4, "depths": [1,
 MUSICNN = {"window_seconds": 4, "num_filters": 3, "num_middle_filters": 5, "feature_size": 7}
 MOBILENET = {"window_seconds": 1, "num_mel_bins": 32, "width": 0.1, "stem_width": 0.1}
 MOBILENET |= {"trunk_channels": 24, "hidden_size": 12}
+ENSEMBLE = {"musicnn_config": MUSICNN, "mobilenet_config": MOBILENET | {"window_seconds": 4}}
 TEXT = {"num_hidden_layers": 1, "hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 4}
 BERT = {"model_type": "bert", "num_hidden_layers": 1, "hidden_size": 32, "intermediate_size": 64}
 BERT |= {"num_attention_heads": 4, "vocab_size": 99}
@@ -61,6 +67,11 @@ def build_musicnn(seed=0, **changes) -> MusCALLMusicnnModel:
 def build_mobilenet() -> MusCALLMobileNetModel:
     torch.manual_seed(0)
     return as_trained(MusCALLMobileNetModel(MusCALLMobileNetConfig(**MOBILENET)))
+
+
+def build_ensemble() -> MusCALLEnsembleModel:
+    torch.manual_seed(0)
+    return as_trained(MusCALLEnsembleModel(MusCALLEnsembleConfig(**ENSEMBLE)))
 
 
 def build_musicnn_model(**changes) -> MusCALLModel:

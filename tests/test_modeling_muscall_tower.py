@@ -3,7 +3,7 @@
 
 import pytest
 import torch
-from small_models import AUDIO, MOBILENET, MUSICNN
+from small_models import AUDIO, ENSEMBLE, MOBILENET, MUSICNN
 
 from modeling_muscall import AUDIO_MODELS
 
@@ -13,6 +13,7 @@ def tower(request):
     torch.manual_seed(0)
     tower_class = AUDIO_MODELS[request.param]
     fields = {"muscall_audio_model": AUDIO, "muscall_musicnn_model": MUSICNN, "muscall_mobilenet_model": MOBILENET}
+    fields["muscall_ensemble_model"] = ENSEMBLE
     return tower_class(tower_class.config_class(**fields[request.param])).eval()
 
 

@@ -6,13 +6,15 @@ import json
 import pytest
 import torch
 import torch.nn.functional as F
-from small_models import MOBILENET, build_model, build_waves
+from small_models import MOBILENET, MUSICNN, build_model, build_waves
 
 from scripts.bridge import (
     Caption,
     choose_classes,
+    hear_features,
     join,
     join_projection,
+    join_towers,
     map_features,
     read_captions,
     read_classes,
@@ -98,4 +100,44 @@ def test_a_joined_model_compares_both_parts(tmp_path):
         embeds = model.audio_projection(new.pooler_output)
     torch.testing.assert_close(embeds[:, :16], old_embeds, atol=1e-5, rtol=1e-5)
     classes = F.linear(new.last_hidden_state.mean(1), audio_weight, audio_bias)
+    torch.testing.assert_close(F.normalize(embeds[:, 16:]), F.normalize(classes), atol=1e-4, rtol=1e-4)
+
+
+def build_pair():
+    """A model with taggers, and one with a student of theirs."""
+    musicnn = {"model_type": "muscall_musicnn_model", **MUSICNN}
+    mobilenet = {"model_type": "muscall_mobilenet_model", **MOBILENET, "window_seconds": 4, "hidden_size": 14}
+    return [build_model(audio_config=config, projection_hidden_size=20) for config in (musicnn, mobilenet)]
+
+
+@torch.no_grad()
+def test_a_student_beside_its_taggers_counts_as_much_as_they_do():
+    taggers, student = build_pair()
+    windows = torch.randn(2, 64000) / 10
+    mean = (taggers.audio_model(windows).pooler_output + student.audio_model(windows).pooler_output) / 2
+    expected = taggers.audio_projection(mean)
+    joined = join_towers(taggers, student)
+    embeds = joined.audio_projection(joined.audio_model(windows).pooler_output)
+    torch.testing.assert_close(embeds, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_a_student_with_other_features_is_refused():
+    taggers, student = build_pair()[0], build()
+    with pytest.raises(ValueError, match="the student must have the features of the taggers, 14, got 12"):
+        join_towers(taggers, student)
+
+
+@torch.no_grad()
+def test_both_towers_say_what_the_classes_are(tmp_path):
+    model = join_towers(*build_pair())
+    windows = torch.randn(8, 64000) / 10
+    before = model.audio_projection(model.audio_model(windows).pooler_output)
+    features = hear_features(model.audio_model, windows)
+    text_weight, audio_weight, audio_bias = torch.randn(32, 3), torch.randn(3, 14 + 24), torch.randn(3)
+    join(model, text_weight, audio_weight, audio_bias, torch.randn(8, 32), features)
+    model.save_pretrained(tmp_path)
+    model = type(model).from_pretrained(tmp_path).eval()
+    embeds = model.audio_projection(model.audio_model(windows).pooler_output)
+    torch.testing.assert_close(embeds[:, :16], before, atol=1e-5, rtol=1e-5)
+    classes = F.linear(features, audio_weight, audio_bias)
     torch.testing.assert_close(F.normalize(embeds[:, 16:]), F.normalize(classes), atol=1e-4, rtol=1e-4)
