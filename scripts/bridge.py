@@ -50,7 +50,7 @@ TEMPLATES = ("{}", "{} music", "a {} track", "the sound of {}", "a song with {}"
 TEMPLATES += ("a {} song", "{} style", "{} beat with a groove", "{} sounds")
 RARE = 3e-3  # a rarer class weighs as much as one in this share of the captions
 TEXT_RIDGE, AUDIO_RIDGE = 30.0, 1000.0
-SHARE = 0.7  # of the new dimensions in a similarity, relative to those that were there
+SHARE = 0.6  # of the new dimensions, relative to those that were there: the similarities of both then spread alike
 WINDOWS_OF_A_TRACK = 3
 
 
@@ -237,6 +237,7 @@ def map_features(features: torch.Tensor, logits: torch.Tensor) -> tuple[torch.Te
         `tuple[torch.Tensor, torch.Tensor]`: weight `(chosen, features)` and bias `(chosen,)`.
     """
     mean, deviation = features.mean(0), features.std(0)
+    deviation = deviation.clamp(min=deviation.median() / 2)  # what hardly moves in this music may move in other music
     targets = (logits - logits.mean(0)) / logits.std(0)
     weight = solve_ridge((features - mean) / deviation, targets, AUDIO_RIDGE).T / deviation
     return weight, -weight @ mean

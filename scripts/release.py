@@ -1,16 +1,18 @@
 # Copyright 2026 The MusCALL repository authors. Licensed under the Apache License, Version 2.0.
 """
-Put what was trained into the repository, where `AutoModel.from_pretrained(".")` finds it.
+Write what was trained as a checkpoint to publish: into the repository, where `AutoModel.from_pretrained(".")` finds
+it, or into another folder.
 
-    python -m scripts.release runs/release runs/release-1 --start runs/tag_phrases
-    python -m scripts.release runs/bridge --subfolder fast
+    python -m scripts.release runs/release runs/release-1 --start runs/tag_phrases --output_dir runs/taggers
+    python -m scripts.release runs/root
+    python -m scripts.release runs/bridge --output_dir fast --eight_bits
 
 The weights are those of the last step of a run, or of a checkpoint that no run made; of several, and with `--start` of
 what they all started from, the mean, which keeps what the tags know of music that training did not hear
 (https://arxiv.org/abs/2109.01903, https://arxiv.org/abs/2203.05482). The text tower, the projections and the MobileNet
 are stored in half precision, and musicnn as it is, whose batch norms have variances that half precision would round
-away; in a subfolder the text tower's large tables have 8 bits (e4m3). All is loaded and computed in float32. Golden
-outputs are those of what was written. The logs of the runs, one after the other, go to `experiments/`.
+away; with `--eight_bits` the text tower's large tables have 8 bits (e4m3). All is loaded and computed in float32.
+Golden outputs are those of what was written. The logs of the runs, one after the other, go there as `log.jsonl`.
 """
 
 import argparse
@@ -56,34 +58,34 @@ def load_weights(folder: Path) -> dict[str, torch.Tensor]:
     return load_last_weights(checkpoints) if checkpoints.is_dir() else load_file(folder / "model.safetensors")
 
 
-def write_release(runs: list[Path], start: Path | None, subfolder: str) -> Path:
+def write_release(runs: list[Path], start: Path | None, folder: Path, eight_bits: bool) -> Path:
     """
-    Write weights, configuration, tokenizer, golden outputs and logs of a release into the repository, and the code
-    into a subfolder.
+    Write weights, configuration, tokenizer, golden outputs, and the logs of runs into a folder; also the code, which
+    the repository's root has.
 
     Args:
         runs (`list[Path]`): Folders of `train.py`, or checkpoints.
         start (`Path`, *optional*): A checkpoint that counts as one of the runs.
-        subfolder (`str`): Of the repository, or `""` for its root.
+        folder (`Path`): Where to; it is made if it is missing.
+        eight_bits (`bool`): Whether the text tower's large tables have 8 bits.
 
     Returns:
         `Path`: the weights.
     """
-    folder, name = ROOT / subfolder, subfolder or "release"
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     models = [load_weights(run) for run in runs]
     if start:
         models.append(load_file(start / "model.safetensors"))
-    tensors = {key: shorten(key, tensor, bool(subfolder)) for key, tensor in average(models).items()}
+    tensors = {key: shorten(key, tensor, eight_bits) for key, tensor in average(models).items()}
     weights = folder / "model.safetensors"
     save_file(tensors, weights, metadata={"format": "pt"})
     for file in FILES:
         shutil.copy(runs[0] / file, folder / file)
-    if subfolder:  # it can be loaded by its path as well, so that it needs the code too
+    if folder.resolve() != ROOT:
         for path in ROOT.glob("*_muscall*.py"):
             shutil.copy(path, folder / path.name)
     if logs := [log.read_text() for run in runs if (log := run / "log.jsonl").exists()]:
-        (ROOT / "experiments" / f"{name}_log.jsonl").write_text("".join(logs))
+        (folder / "log.jsonl").write_text("".join(logs))
     write_golden(folder)
     return weights
 
@@ -92,9 +94,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", type=Path)
     parser.add_argument("--start", type=Path, help="what training started from, if it shall count as one of the runs")
-    parser.add_argument("--subfolder", default="", help="of the repository; its root by default")
+    parser.add_argument("--output_dir", type=Path, default=ROOT, help="by default the root of the repository")
+    parser.add_argument("--eight_bits", action="store_true", help="store the text tower's large tables in 8 bits")
     args = parser.parse_args()
-    weights = write_release(args.runs, args.start, args.subfolder)
+    weights = write_release(args.runs, args.start, args.output_dir, args.eight_bits)
     print(f"{weights.stat().st_size / 1e6:.1f} MB")
 
 

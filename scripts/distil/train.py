@@ -2,10 +2,10 @@
 """
 Teach the fast model on one GPU, all sounds in its memory, each window augmented anew and heard by the teachers live.
 
-    python -m scripts.distil.train SOUNDS TEACHER OUTPUT [--device cuda] [--steps 2600] [--model .]
+    python -m scripts.distil.train SOUNDS TEACHER OUTPUT [--device cuda] [--steps 2600] [--model runs/taggers]
 
 SOUNDS is what `scripts/distil/music.py` writes, TEACHER the file that `muscall/training/audioset.py` names. OUTPUT is
-a checkpoint: the released model with the student in the place of its audio tower, and `log.jsonl`.
+a checkpoint: the model of the taggers with the student in their place, and `log.jsonl`.
 """
 
 import argparse
@@ -170,7 +170,7 @@ def main() -> None:
     parser.add_argument("sounds", type=Path)
     parser.add_argument("teacher", type=Path, help="mn04_as_mAP_432.pt")
     parser.add_argument("output", type=Path)
-    parser.add_argument("--model", default=".", help="whose tower is the other teacher; default: the released one")
+    parser.add_argument("--model", default="runs/taggers", help="with the taggers; default: %(default)s")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--steps", type=int, default=2600, help="default: %(default)s")
     parser.add_argument("--batch_size", type=int, default=192, help="windows of a step; default: %(default)s")
