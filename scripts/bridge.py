@@ -13,7 +13,8 @@ Two linear maps meet in a space with one dimension for each class. From a senten
 lists of aspects of MusicCaps (the part whose audio is in the training split of AudioSet) with the labels of AudioSet,
 and the names and descriptions of the classes; no audio is needed. From the features of the audio tower to classes:
 what the teacher hears in music without captions. The new dimensions stand beside those that the model has, as further
-rows of its projections, so that it stays one dual encoder. Nothing that it knew is lost.
+rows of its projections, so that it stays one dual encoder. Nothing that it knew is lost. At last the space is turned:
+its first dimensions say most, so that shorter embeddings are the beginnings of the whole ones.
 
 The captions come from google/MusicCaps on the Hub, or from `--captions`, a CSV file with its columns `caption`,
 `aspect_list` and `audioset_positive_labels`, without the evaluation part. `class_labels_indices.csv` and
@@ -155,6 +156,13 @@ def hear_features(tower: MusCALLAudioTower, windows: torch.Tensor) -> torch.Tens
     return tower(windows).last_hidden_state.mean(1)
 
 
+def pool_features(tower: MusCALLAudioTower, features: torch.Tensor) -> torch.Tensor:
+    """Return the pooled features `(windows, hidden_size)` for what [`hear_features`] returned."""
+    mobilenet = tower.mobilenet if isinstance(tower, MusCALLEnsembleModel) else tower
+    tagged = features.shape[1] - mobilenet.config.trunk_channels
+    return torch.cat([features[:, :tagged], mobilenet.out_proj(features[:, tagged:])], dim=1)
+
+
 @torch.no_grad()
 def hear(model: MusCALLModel, teacher: AudioSetTeacher, music: Path) -> tuple[torch.Tensor, torch.Tensor]:
     """
@@ -289,7 +297,7 @@ def join(
     tower, new = model.audio_model, len(audio_bias)
     mobilenet = tower.mobilenet if isinstance(tower, MusCALLEnsembleModel) else tower
     layer, tagged = mobilenet.out_proj, features.shape[1] - mobilenet.config.trunk_channels
-    pooled = torch.cat([features[:, :tagged], layer(features[:, tagged:])], dim=1)
+    pooled = pool_features(tower, features)
     lengths = [model.text_projection(sentences).norm(dim=1), model.audio_projection(pooled).norm(dim=1)]
     classes = [sentences @ text_weight, F.linear(features, audio_weight, audio_bias)]
     text_gain = SHARE**0.5 / (classes[0].norm(dim=1) / lengths[0]).mean()
@@ -306,6 +314,25 @@ def join(
     model.config.projection_dim += new
     model.config.projection_hidden_size += 2 * new
     return model
+
+
+@torch.no_grad()
+def order_dimensions(model: MusCALLModel, sentences: torch.Tensor, features: torch.Tensor) -> None:
+    """
+    Turn the space so that its first dimensions say most. Similarities stay as they are, and embeddings can be cut off
+    after any number of dimensions.
+
+    Args:
+        model (`MusCALLModel`): It is changed.
+        sentences (`torch.Tensor` of shape `(sentences, text hidden_size)`): As projections get them.
+        features (`torch.Tensor` of shape `(windows, features)`): See [`hear_features`].
+    """
+    embeds = [model.text_projection(sentences), model.audio_projection(pool_features(model.audio_model, features))]
+    embeds = [F.normalize(part, dim=1) for part in embeds]
+    moment = sum(part.T @ part / len(part) for part in embeds)
+    turn = torch.linalg.eigh(moment.double()).eigenvectors.T.flip(0)  # the largest eigenvalue first
+    for projection in (model.text_projection, model.audio_projection):
+        projection[2].weight.copy_(turn @ projection[2].weight.double())
 
 
 def main() -> None:
@@ -330,6 +357,7 @@ def main() -> None:
     audio_weight, audio_bias = map_features(features, logits[:, chosen])
     sentences = embed_in_batches(model, processor.tokenizer, [caption.text for caption in captions[:400]])
     join(model, text_weight, audio_weight, audio_bias, sentences, features)
+    order_dimensions(model, sentences, features)
     model.save_pretrained(args.output_dir)
     processor.save_pretrained(args.output_dir)
     print(f"{len(chosen)} classes from {len(captions)} captions and {len(features)} windows: {args.output_dir}")

@@ -16,6 +16,7 @@ from scripts.bridge import (
     join_projection,
     join_towers,
     map_features,
+    order_dimensions,
     read_captions,
     read_classes,
     solve_ridge,
@@ -141,3 +142,20 @@ def test_both_towers_say_what_the_classes_are(tmp_path):
     torch.testing.assert_close(embeds[:, :16], before, atol=1e-5, rtol=1e-5)
     classes = F.linear(features, audio_weight, audio_bias)
     torch.testing.assert_close(F.normalize(embeds[:, 16:]), F.normalize(classes), atol=1e-4, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_a_turned_space_keeps_similarities_and_begins_with_what_says_most():
+    model, windows, sentences = build(), build_waves(8), torch.randn(8, 32)
+    features = hear_features(model.audio_model, windows)
+
+    def embed():
+        pooled = model.audio_model(windows).pooler_output
+        return F.normalize(model.audio_projection(pooled), dim=1), F.normalize(model.text_projection(sentences), dim=1)
+
+    before = embed()
+    order_dimensions(model, sentences, features)
+    after = embed()
+    torch.testing.assert_close(after[0] @ after[1].T, before[0] @ before[1].T, atol=1e-5, rtol=0)
+    energy = sum(part.square().mean(0) for part in after)
+    assert torch.equal(energy.argsort(descending=True), torch.arange(16))
