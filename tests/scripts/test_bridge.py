@@ -158,4 +158,4 @@ def test_a_turned_space_keeps_similarities_and_begins_with_what_says_most():
     after = embed()
     torch.testing.assert_close(after[0] @ after[1].T, before[0] @ before[1].T, atol=1e-5, rtol=0)
     energy = sum(part.square().mean(0) for part in after)
-    assert torch.equal(energy.argsort(descending=True), torch.arange(16))
+    assert (energy.diff() < 1e-6).all()
