@@ -5,7 +5,7 @@ import numpy as np
 from scipy.special import softmax
 
 
-MIN_TRACKS = 20  # on fewer, the gain of 200 random pools spread more widely than it was large
+MIN_TRACKS = 20  # about where the gain of a random pool spreads as widely as it is large, see experiments/LOG.md
 MAX_SCORES = 2**23  # held at a time
 
 
