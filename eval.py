@@ -26,7 +26,7 @@ from muscall.encoder import Encoder, load_encoder
 from muscall.evaluation.arguments import Arguments
 from muscall.evaluation.compare import compare_files, differences
 from muscall.evaluation.report import update_card, write_json, write_lines
-from muscall.evaluation.systems import embed_metadata, embed_system, hash_splits, name_systems
+from muscall.evaluation.systems import SystemEmbeds, embed_metadata, embed_system, hash_splits, name_systems
 from muscall.evaluation.tasks.base import Measurement, Task
 from muscall.evaluation.tasks.probe import ProbeTask
 from muscall.evaluation.tasks.retrieval import RetrievalTask
@@ -84,6 +84,24 @@ def describe_scores(task: Task, model: str, measurements: dict[str, Measurement]
     }
 
 
+def describe_calibration(args: Arguments, task: Task) -> str:
+    """Return which figures of the result are calibrated, and why none are where none are."""
+    reason = task.refuse_calibration() if args.calibrate else "switched off"
+    if reason is not None:
+        return f"none: {reason}"
+    return f"rows called (calibrated): cosines less the priors of the texts over the {len(task.tracks)} tracks"
+
+
+def measure_systems(task: Task, systems: dict[str, SystemEmbeds], with_calibration: bool) -> dict[str, Measurement]:
+    """Return the scores of all systems by name; with calibration each system has a second row, after its own."""
+    measurements = {}
+    for name, embeds in systems.items():
+        measurements[name] = task.measure(embeds)
+        if with_calibration and task.refuse_calibration() is None:
+            measurements[f"{name} (calibrated)"] = task.measure_calibrated(embeds)
+    return measurements
+
+
 def describe_run(
     args: Arguments, task: Task, encoder: Encoder, device: torch.device, command_line: list[str], started: float
 ) -> dict:
@@ -94,6 +112,7 @@ def describe_run(
             "ties": "neutral",
             "pool": len(task.tracks) if args.task == "retrieval" else None,
             "prompts": task.prompts or None,
+            "calibration": describe_calibration(args, task),
             "num_resamples": args.num_resamples,
         },
         "checkpoint_sha256": hash_weights(encoder.folder),
@@ -136,7 +155,7 @@ def main(command_line: list[str] | None = None):
         systems[f"text only: {args.metadata_column}"] = reader
 
     # Metrics
-    measurements = {name: task.measure(embeds) for name, embeds in systems.items()}
+    measurements = measure_systems(task, systems, args.calibrate)
     own, embeds = measurements[model], systems[model]
     measurements["chance"] = task.measure_chance()
     result = describe_subject(args, task, model, source.name, keys["reported"])
@@ -157,6 +176,7 @@ def main(command_line: list[str] | None = None):
 
     # The screen
     print("\n".join(task.report(result, measurements)))
+    print(f"calibration: {result['protocol']['calibration']}")
     print(f"\nThe result is in {output}")
     accelerator.end_training()
 

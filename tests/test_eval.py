@@ -182,11 +182,35 @@ def test_tagging(run, model, corpus, tmp_path):
     assert metrics["undefined"] == ["silent"] and metrics["per_label"]["silent"]["roc_auc"] is None
     defined = [metrics["per_label"][word]["roc_auc"] for word in words[:4]]
     assert metrics["roc_auc"] == pytest.approx(np.mean(defined))
+    assert result["protocol"]["calibration"].startswith("none: the metrics of tagging rank tracks for each tag")
     assert result["tagging_with_thresholds"]["without_example"] == ["silent"] and "undefined" in screen
     for word in metrics["at_or_below_chance"]:
         assert f"{word} (at or below chance)" in screen
     lines = [json.loads(line) for line in Path("q.jsonl").read_text().splitlines()]
     assert len(lines) == 24 and set(lines[0]["scores"]) == set(words)
+
+
+def test_calibrated_rows_stand_beside_raw_ones_unless_switched_off(run, model, corpus):
+    arguments = ("--model", model, "--dataset", corpus, "--num_resamples", 20)
+    result, screen = run(*arguments)
+    name = f"{Path(model).name} (calibrated)"
+    calibrated = result["baselines"][name]["metrics"]
+    assert calibrated["text_to_audio_R@10"] == pytest.approx(result["metrics"]["text_to_audio_R@10"])
+    assert calibrated["audio_to_text_MRR"] != result["metrics"]["audio_to_text_MRR"]
+    assert name in screen and result["protocol"]["calibration"].startswith("rows called (calibrated): cosines less")
+    plain, screen = run(*arguments, "--no_calibrate")
+    assert plain["metrics"] == result["metrics"] and plain["baselines"] == {}
+    assert "calibration: none: switched off" in screen
+
+
+def test_small_pools_and_probes_are_not_calibrated(run, model, tones):
+    arguments = ("--model", model, "--dataset", tones, "--num_resamples", 0)
+    zeroshot, _ = run(*arguments, "--task", "zeroshot")
+    assert zeroshot["protocol"]["calibration"].startswith("none: 15 tracks are too few") and not zeroshot["baselines"]
+    larger, _ = run(*arguments, "--task", "zeroshot", "--split", "train")
+    assert "accuracy" in larger["baselines"][f"{Path(model).name} (calibrated)"]["metrics"]
+    probe, _ = run(*arguments, "--task", "probe")
+    assert probe["protocol"]["calibration"] == "none: a probe compares tracks with no texts"
 
 
 def test_probe_hears_tones(run, model, tones):
@@ -204,7 +228,9 @@ def test_baselines_stand_in_the_same_table(run, model, corpus, tmp_path):
     clap, other = make_clap(tmp_path / "clap", False), save_model(tmp_path / "plain", seed=3)
     arguments = ("--model", model, "--dataset", data, "--baselines", other, clap, "--metadata_column", "tags")
     result, screen = run(*arguments, "--sentence_model_name_or_path", sentences, "--num_resamples", 50)
-    assert set(result["baselines"]) == {"plain", "clap", "text only: tags"}
+    names = {"plain", "clap", "text only: tags"}
+    calibrated = {f"{name} (calibrated)" for name in (*names, Path(model).name)}
+    assert set(result["baselines"]) == names | calibrated
     reads = result["baselines"]["text only: tags"]
     assert reads["metrics"]["text_to_audio_R@10"] > result["metrics"]["text_to_audio_R@10"]  # it reads the captions
     found = reads["model_less_baseline"]["mean_R@10"]

@@ -11,7 +11,7 @@ from muscall.evaluation.presets import PRESETS
 FOREIGN_OPTIONS = {
     "retrieval": ("labels", "prompts", "label_separator", "train_split", "validation_split"),
     "zeroshot": ("pool", "figures", "train_split"),
-    "probe": ("pool", "figures", "metadata_column", "prompts"),
+    "probe": ("pool", "figures", "metadata_column", "prompts", "calibrate"),
 }
 NEEDS = {"seeds": "pool", "sentence_model_name_or_path": "metadata_column"}  # options of other options
 
@@ -77,6 +77,12 @@ class Arguments:
     )
     sentence_model_name_or_path: str = field(
         default="sentence-transformers/all-MiniLM-L6-v2", metadata={"help": "What reads --metadata_column."}
+    )
+    calibrate: bool = field(
+        default=True,
+        metadata={
+            "help": "A second row for each system, whose scores are less the priors of the texts over the pool."
+        },
     )
     compare: list[str] | None = field(default=None, metadata={"help": "Two result files: only compares these."})
     output: str | None = field(

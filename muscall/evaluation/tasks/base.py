@@ -11,6 +11,7 @@ from datasets import Dataset
 
 from muscall.data.copies import separate_splits
 from muscall.evaluation.arguments import Arguments
+from muscall.evaluation.calibration import MIN_TRACKS
 from muscall.evaluation.presets import PRESETS
 from muscall.evaluation.systems import SystemEmbeds
 from muscall.evaluation.tracks import Tracks
@@ -99,6 +100,16 @@ class Task(ABC):
     @abstractmethod
     def measure(self, embeds: SystemEmbeds) -> Measurement:
         """Score one system."""
+
+    def refuse_calibration(self) -> str | None:
+        """Return why [`measure_calibrated`] would say nothing about these tracks, `None` where it does."""
+        if len(self.tracks) < MIN_TRACKS:
+            return f"{len(self.tracks)} tracks are too few for statistics of a pool, which take {MIN_TRACKS}"
+        return None
+
+    def measure_calibrated(self, embeds: SystemEmbeds) -> Measurement:
+        """Score one system with the priors of the texts taken off, see `muscall.evaluation.calibration`."""
+        raise NotImplementedError(f"{type(self).__name__} has no calibrated scores")
 
     @abstractmethod
     def measure_chance(self) -> Measurement:

@@ -23,6 +23,9 @@ class ProbeTask(LabelTask):
             self.splits |= {"train": parts["train"], "validation": parts["test"]}
             self.separate(source)
 
+    def refuse_calibration(self) -> str:
+        return "a probe compares tracks with no texts"
+
     def measure(self, embeds: SystemEmbeds) -> Measurement:
         data = {name: (embeds.audio[name], references) for name, references in self.references.items()}
         probe = linear_probe(data, list(self.labels), self.args.num_resamples)

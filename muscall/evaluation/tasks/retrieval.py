@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from muscall.data.tracks import list_captions
+from muscall.evaluation.calibration import calibrate
 from muscall.evaluation.compare import read_statistics
 from muscall.evaluation.diagnostics import diagnose
 from muscall.evaluation.figures import draw_figures
@@ -43,8 +44,14 @@ class RetrievalTask(Task):
             raise ValueError(f"--pool must be between 1 and the {size} tracks there are, got {pool}")
 
     def measure(self, embeds: SystemEmbeds) -> Measurement:
+        return self._measure(embeds.text, embeds.audio["reported"])
+
+    def measure_calibrated(self, embeds: SystemEmbeds) -> Measurement:
+        return self._measure(*calibrate(embeds.text, embeds.audio["reported"], embeds.logit_scale))
+
+    def _measure(self, text_embeds: np.ndarray, audio_embeds: np.ndarray) -> Measurement:
         metrics = retrieval_metrics(
-            embeds.text, self.audio_ids, embeds.audio["reported"], self.args.num_resamples, return_statistics=True
+            text_embeds, self.audio_ids, audio_embeds, self.args.num_resamples, return_statistics=True
         )
         statistics = {direction: rows.tolist() for direction, rows in metrics.pop("statistics").items()}
         return Measurement(metrics, {"audio_ids": self.audio_ids.tolist(), **statistics})

@@ -3,6 +3,7 @@
 
 import numpy as np
 
+from muscall.evaluation.calibration import calibrate
 from muscall.evaluation.labels import label_metrics
 from muscall.evaluation.report import baseline_lines, heading, value_lines
 from muscall.evaluation.systems import SystemEmbeds
@@ -21,7 +22,7 @@ class ZeroShotTask(LabelTask):
         self.texts = [prompt.format(words) for prompt in self.prompts for words in self.labels.values()]
 
     def measure(self, embeds: SystemEmbeds) -> Measurement:
-        by_prompt = embeds.text.reshape(len(self.prompts), len(self.labels), -1)
+        by_prompt = self._by_prompt(embeds)
         classes = label_embeds(by_prompt)
         scores = embeds.audio["reported"] @ classes.T
         metrics = label_metrics(scores, self.references["reported"], self.labels, self.args.num_resamples)
@@ -29,6 +30,21 @@ class ZeroShotTask(LabelTask):
         if "validation" in self.splits:
             extras |= self._choose_thresholds(embeds.audio["validation"] @ classes.T, scores, embeds.logit_scale)
         return self.measure_scores(metrics, scores, extras)
+
+    def refuse_calibration(self) -> str | None:
+        if self.multi_label:
+            return "the metrics of tagging rank tracks for each tag, in an order that priors of tags do not change"
+        return super().refuse_calibration()
+
+    def measure_calibrated(self, embeds: SystemEmbeds) -> Measurement:
+        classes = label_embeds(self._by_prompt(embeds))
+        classes, tracks = calibrate(classes, embeds.audio["reported"], embeds.logit_scale)
+        scores = tracks @ classes.T
+        metrics = label_metrics(scores, self.references["reported"], self.labels, self.args.num_resamples)
+        return self.measure_scores(metrics, scores, {})
+
+    def _by_prompt(self, embeds: SystemEmbeds) -> np.ndarray:
+        return embeds.text.reshape(len(self.prompts), len(self.labels), -1)
 
     def _measure_prompts(self, audio_embeds: np.ndarray, by_prompt: np.ndarray) -> dict[str, dict]:
         keys = ("roc_auc", "pr_auc") if self.multi_label else ("accuracy",)
