@@ -12,8 +12,9 @@ Measure checkpoints on the held-out recordings of the open mix, styles that trai
   such captions does well on them whether they are true or not
 
 A sentence may mean several tracks: the best of them counts. Every checkpoint after the first is compared with the
-first: the difference with its paired interval of 95 %, by resampling queries (of `audio_to_text`: tracks). `--titles`
-adds a baseline that hears nothing: a Sentence-Transformers model reads the titles of the tracks.
+first: the difference with its paired interval of 95 %, by resampling queries (of `audio_to_text`: tracks). It is
+measured a second time, calibrated to the pool ([`muscall.evaluation.calibration`]). `--titles` adds a baseline that
+hears nothing: a Sentence-Transformers model reads the titles of the tracks.
 
     python -m experiments.held_out . runs/tag_baseline --music FOLDER [--set third_set]
 
@@ -34,6 +35,7 @@ from accelerate import Accelerator
 
 from muscall.checkpoint import hash_weights
 from muscall.encoder import Encoder, load_encoder
+from muscall.evaluation.calibration import calibrate
 from muscall.evaluation.embedding import embed
 from muscall.evaluation.report import RETRIEVAL_METRICS, format_metric
 from muscall.evaluation.retrieval import load_metric
@@ -49,10 +51,13 @@ HITS = tuple(name for name in RETRIEVAL_METRICS if name.startswith("R@"))
 METRICS = (*HITS, "MRR", "AUC")  # means over queries, all in per cent
 NUM_RESAMPLES = 10_000
 TITLES = "titles"  # the name of the baseline that reads them
+CALIBRATED = " (calibrated)"
 PROMPTS = ("{}", "{} music", "A {} track")  # of a style; their embeddings are averaged
 
 # For each kind of sentence: the sentences, and the tracks that each means.
 Questions = dict[str, dict[str, list[int]]]
+# The tracks, `(num_tracks, dim)`, and each kind of sentence, `(num_sentences, dim)`.
+Embeds = tuple[np.ndarray, dict[str, np.ndarray]]
 
 
 def read_tracks(corpus: Path) -> list[dict]:
@@ -97,17 +102,16 @@ def read_questions(tracks: list[dict]) -> Questions:
     return questions
 
 
-def embed_checkpoint(
-    folder: Path, tracks: list[dict], questions: Questions
-) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Embed the tracks, `(num_tracks, dim)`, and each kind of sentence, `(num_sentences, dim)`."""
+def embed_checkpoint(folder: Path, tracks: list[dict], questions: Questions) -> tuple[Embeds, float]:
+    """Embed the tracks and the sentences, and return the logit scale too."""
     encoder, accelerator = load_encoder(folder), Accelerator(cpu=True)
     cache = WindowCache(save_all=True)
     if encoder.model.config.model_type == "muscall":  # checkpoints that share a tower hear the tracks once
         encoder.model.audio_model = FrozenTower(encoder.model.audio_model, cache)
     audio_embeds = embed(encoder, "audio", tracks, accelerator, 4).numpy()
     cache.save()
-    return audio_embeds, embed_questions(partial(embed_texts, encoder, accelerator), questions)
+    text_embeds = embed_questions(partial(embed_texts, encoder, accelerator), questions)
+    return (audio_embeds, text_embeds), encoder.logit_scale
 
 
 def embed_texts(encoder: Encoder, accelerator: Accelerator, texts: list[str]) -> np.ndarray:
@@ -115,9 +119,7 @@ def embed_texts(encoder: Encoder, accelerator: Accelerator, texts: list[str]) ->
     return embed(encoder, "text", texts, accelerator, 64).numpy()
 
 
-def embed_titles(
-    model_name_or_path: str, tracks: list[dict], questions: Questions
-) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+def embed_titles(model_name_or_path: str, tracks: list[dict], questions: Questions) -> Embeds:
     """Embed the titles of the tracks and the sentences by a Sentence-Transformers model, as [`embed_checkpoint`]."""
     from sentence_transformers import SentenceTransformer  # takes seconds to import
 
@@ -209,9 +211,12 @@ def rank(queries: np.ndarray, items: np.ndarray, relevant: list[list[int]]) -> R
     )
 
 
-def measure(text_embeds: np.ndarray, audio_embeds: np.ndarray, relevant: list[list[int]]) -> dict[str, Ranking]:
+def measure(
+    text_embeds: np.ndarray, audio_embeds: np.ndarray, relevant: list[list[int]], logit_scale: float | None = None
+) -> dict[str, Ranking]:
     """
     Rank in both directions: all tracks for each sentence, and all sentences for each track that some sentence means.
+    With a `logit_scale` both are calibrated to all these tracks.
 
     Args:
         text_embeds (`np.ndarray` of shape `(num_sentences, dim)`), audio_embeds (`np.ndarray` of shape
@@ -220,6 +225,8 @@ def measure(text_embeds: np.ndarray, audio_embeds: np.ndarray, relevant: list[li
         relevant (`list[list[int]]` of length `num_sentences`):
             The tracks that each sentence means.
     """
+    if logit_scale is not None:
+        text_embeds, audio_embeds = calibrate(text_embeds, audio_embeds, logit_scale)
     sentences_of = {track: [] for track in sorted({track for tracks in relevant for track in tracks})}
     for sentence, tracks in enumerate(relevant):
         for track in tracks:
@@ -231,11 +238,11 @@ def measure(text_embeds: np.ndarray, audio_embeds: np.ndarray, relevant: list[li
 
 
 def measure_all(
-    embeds: tuple[np.ndarray, dict[str, np.ndarray]], tracks: list[dict], questions: Questions
+    embeds: Embeds, tracks: list[dict], questions: Questions, logit_scale: float | None = None
 ) -> dict[tuple[str, str], dict[str, Ranking]]:
     """
     Measure each kind of sentence: all of it, and where a kind has both the sentences about styles that training heard
-    and those about styles that it did not.
+    and those about styles that it did not. `logit_scale` is that of [`measure`].
     """
     audio_embeds, text_embeds = embeds
     measured = {}
@@ -249,7 +256,7 @@ def measure_all(
             if chosen:
                 places = [list(sentences).index(sentence) for sentence in chosen]
                 relevant = [sentences[sentence] for sentence in chosen]
-                measured[kind, part] = measure(text_embeds[kind][places], audio_embeds, relevant)
+                measured[kind, part] = measure(text_embeds[kind][places], audio_embeds, relevant, logit_scale)
     return measured
 
 
@@ -310,7 +317,9 @@ def main():
 
     measured = {}
     for folder in args.checkpoints:
-        measured[str(folder)] = measure_all(embed_checkpoint(folder, tracks, questions), tracks, questions)
+        embeds, logit_scale = embed_checkpoint(folder, tracks, questions)
+        measured[str(folder)] = measure_all(embeds, tracks, questions)
+        measured[f"{folder}{CALIBRATED}"] = measure_all(embeds, tracks, questions, logit_scale)
         if args.show_queries:
             print_queries(questions["queries"], measured[str(folder)]["queries", "all"]["text_to_audio"])
     if args.titles:
@@ -318,7 +327,8 @@ def main():
 
     report, first = {}, str(args.checkpoints[0])
     for name, parts in measured.items():
-        report[name] = {} if name == TITLES else {"checkpoint_sha256": hash_weights(Path(name))}
+        folder = name.removesuffix(CALIBRATED)
+        report[name] = {} if name == TITLES else {"checkpoint_sha256": hash_weights(Path(folder))}
         for (kind, part), directions in parts.items():
             for direction, ranking in directions.items():
                 reference = None if name == first else measured[first][kind, part][direction]
