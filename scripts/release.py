@@ -9,10 +9,10 @@ it, or into another folder.
 
 The weights are those of the last step of a run, or of a checkpoint that no run made; of several, and with `--start` of
 what they all started from, the mean, which keeps what the tags know of music that training did not hear
-(https://arxiv.org/abs/2109.01903, https://arxiv.org/abs/2203.05482). The text tower, the projections and the MobileNet
-are stored in half precision, and musicnn as it is, whose batch norms have variances that half precision would round
-away; with `--eight_bits` the text tower's large tables have 8 bits (e4m3). All is loaded and computed in float32.
-Golden outputs are those of what was written. The logs of the runs, one after the other, go there as `log.jsonl`.
+(https://arxiv.org/abs/2109.01903, https://arxiv.org/abs/2203.05482). They are stored in half precision, but for the
+batch norms, some of whose variances half precision would round away; with `--eight_bits` the text tower's large tables
+have 8 bits (e4m3). All is loaded and computed in float32. Golden outputs are those of what was written. The logs of the
+runs, one after the other, go there as `log.jsonl`.
 """
 
 import argparse
@@ -34,9 +34,9 @@ IN_EIGHT_BITS = ("word_embeddings.weight", "intermediate.dense.weight", "output.
 
 def shorten(name: str, tensor: torch.Tensor, eight_bits: bool) -> torch.Tensor:
     """Return a tensor in the precision that it is stored in; `eight_bits` for the text tower's large tables."""
-    if name == "logit_scale" or ".networks." in name or not tensor.is_floating_point():
+    if name == "logit_scale" or not tensor.is_floating_point():
         return tensor
-    if "norm.running" in name:
+    if name.startswith("audio_model.") and "norm" in name:
         return tensor
     large = name.endswith(IN_EIGHT_BITS) and ".attention." not in name
     return tensor.to(torch.float8_e4m3fn if eight_bits and large else torch.float16)
