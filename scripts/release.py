@@ -11,8 +11,8 @@ The weights are those of the last step of a run, or of a checkpoint that no run 
 what they all started from, the mean, which keeps what the tags know of music that training did not hear
 (https://arxiv.org/abs/2109.01903, https://arxiv.org/abs/2203.05482). They are stored in half precision, but for the
 batch norms, some of whose variances half precision would round away; with `--eight_bits` the text tower's large tables
-have 8 bits (e4m3). All is loaded and computed in float32. Golden outputs are those of what was written. The logs of the
-runs, one after the other, go there as `log.jsonl`.
+have 8 bits (e4m3). All is loaded and computed in float32. Golden outputs are those of what was written. The logs of
+the runs, one after the other, go there as `log.jsonl`.
 """
 
 import argparse
