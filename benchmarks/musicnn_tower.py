@@ -128,10 +128,10 @@ def main() -> None:
         print(f"{peak_memory()} MiB of memory at its peak, {before} of them Python and libraries")
         return
     if args.training:
-        compare_training(load("released").audio_model, clips, args.repeats)
+        compare_training(load("released").audio_model.musicnn, clips, args.repeats)
         return
     models = {name: load(name) for name in (*FOLDERS, "CLAP")}
-    tower = models["released"].audio_model
+    tower = models["released"].audio_model.musicnn
     runs = {
         "the teacher, all patches of a clip": partial(run_teacher, tower, clips, len(tower.config.patch_starts)),
         "the teacher, a patch at a time": partial(run_teacher, tower, clips, 1),
