@@ -7,7 +7,6 @@ import pytest
 import torch
 from helpers import HUB_TASKS
 from huggingface_hub import ModelCard
-from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModel, AutoProcessor, CLIPTokenizer
 
 from configuration_muscall import MusCALLConfig
@@ -52,13 +51,6 @@ def test_a_subfolder_has_the_code_of_the_root():
 def test_the_releases_are_small():
     root, fast = ((ROOT / folder / "model.safetensors").stat().st_size for folder in ("", "fast"))
     assert root < 60e6 and root + fast < 90e6
-
-
-def test_the_space_of_the_fast_model_begins_with_that_of_the_released_one():
-    root, fast = (load_file(ROOT / folder / "model.safetensors") for folder in ("", "fast"))
-    for layer in ("audio_projection.0.weight", "audio_projection.2.weight", "text_projection.2.weight"):
-        rows, columns = root[layer].shape
-        assert torch.equal(fast[layer][:rows, :columns], root[layer])
 
 
 @pytest.mark.parametrize("subfolder", ["", "fast"])
