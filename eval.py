@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 from transformers import HfArgumentParser
 
-from corpus.build import resolve_dataset
+from corpus.build import DATASETS, resolve_dataset
 from muscall.checkpoint import hash_weights
 from muscall.encoder import Encoder, load_encoder
 from muscall.evaluation.arguments import Arguments
@@ -51,7 +51,7 @@ def open_tracks(args: Arguments, column: str) -> Tracks:
         args.metadata_column,
         args.label_separator,
         args.npy_sampling_rate,
-        display_name="default" if args.dataset == "default" else None,
+        display_name=args.dataset if args.dataset in DATASETS else None,
     )
 
 

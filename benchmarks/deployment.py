@@ -3,7 +3,7 @@
 Cost of smaller forms of a checkpoint: the text tower in 8 bits, embeddings cut to fewer dimensions or to 8 bits,
 each by the retrieval of the default corpus' test split; and onnxruntime against PyTorch, both in this process.
 
-    python -m benchmarks.deployment --model runs/default
+    python -m benchmarks.deployment --model runs/scratch
 """
 
 import argparse
@@ -18,7 +18,7 @@ import onnxruntime
 import torch
 from transformers.utils.logging import disable_progress_bar
 
-from corpus.build import build_corpus
+from corpus.build import resolve_dataset
 from muscall.data.tracks import audio_source, list_captions
 from muscall.encoder import Encoder, load_encoder
 from muscall.evaluation.retrieval import retrieval_metrics
@@ -136,7 +136,7 @@ def main():
     arguments = parser.parse_args()
     disable_progress_bar()
     encoder = load_encoder(arguments.model)
-    tracks = Tracks("captions", str(build_corpus()))["test"]
+    tracks = Tracks("captions", resolve_dataset("default"))["test"]
     captions, audio_ids = list_captions(tracks)
     audio_ids = audio_ids.numpy()
     audio = np.stack([encoder.embed_track(audio_source(track)) for track in tracks])

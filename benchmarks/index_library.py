@@ -3,7 +3,7 @@
 Indexing of a folder of MP3 files of 2 and of 4 minutes, end to end as search.py does it, in tracks per second and in
 times real time; and the same work part by part, one after the other, for the share of each.
 
-    python -m benchmarks.index_library --model runs/default [--tracks 24]
+    python -m benchmarks.index_library --model runs/scratch [--tracks 24]
 """
 
 import argparse

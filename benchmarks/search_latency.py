@@ -3,7 +3,7 @@
 Latency of a query over 10,000, 100,000 and 1,000,000 windows: the index of search.py, exact and approximate, and a
 NumPy matrix product over the same vectors held in memory; and the time from a cold start to the first answer.
 
-    python -m benchmarks.search_latency --model runs/default [--sizes 10000 100000]
+    python -m benchmarks.search_latency --model runs/scratch [--sizes 10000 100000]
 """
 
 import argparse

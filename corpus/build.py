@@ -2,8 +2,9 @@
 """
 Build the default corpus: render the shipped MIDI, decode the shipped recordings, write a Hugging Face audio folder.
 
-    python -m corpus.build [--output_dir DIR] [--limit N] [--num_workers N]
+    python -m corpus.build [default | default-full] [--output_dir DIR] [--limit N] [--num_workers N]
 
+`default` has all validation and test clips and a few training clips of each style file, `default-full` all there are.
 The result is `<output_dir>/{train,validation,test}/` with the clips and a `metadata.jsonl` beside them, which
 `datasets.load_dataset("audiofolder", data_dir=output_dir)` reads. Every finished clip is kept: a build that was
 interrupted goes on where it stopped, and a clip is rendered again only if its MIDI, the soundfont, the renderer or the
@@ -17,6 +18,7 @@ import io
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import sys
 import time
@@ -36,7 +38,10 @@ from muscall.cache import replace_file
 
 
 CORPUS = Path(__file__).resolve().parent
+RENDERED = CORPUS / "rendered"  # the datasets, each in a folder of its name
 SPLITS = ("train", "validation", "test")
+# The names that the corpus goes by as a dataset, and how many training clips of a family each has; `None`: all.
+DATASETS = {"default": 6, "default-full": None}
 RATE = 16000  # hertz
 SAMPLES = 20 * RATE  # every rendered clip is exactly 20 s
 LEVEL = -20.0  # dB below full scale: the RMS that a rendered clip is brought to, as far as PEAK lets it
@@ -47,21 +52,30 @@ BUILDER = "1"  # raise it when the rendering below changes its result
 PART_SECONDS = 60  # a temporary file older than this belongs to a build that died
 
 
-def read_rows(limit: int | None = None) -> list[dict]:
+def read_rows(limit: int | None = None, train_clips: int | None = None) -> list[dict]:
     """
-    Return the rows of `captions.jsonl`. With a `limit` it is the same subset every time, balanced over splits, sources
-    and families.
+    Return the rows of `captions.jsonl`, or a subset that is the same every time.
+
+    Args:
+        limit (`int`, *optional*): Number of clips, balanced over splits, sources and families.
+        train_clips (`int`, *optional*): Training clips of each family (style file, track), at most.
+
+    Raises:
+        `ValueError`: if `limit` is less than 1.
     """
     with (CORPUS / "captions.jsonl").open(encoding="utf-8") as file:
         rows = [json.loads(line) for line in file]
+    nth, place = Counter(), {}
+    for row in sorted(rows, key=lambda row: hashlib.sha256(row["id"].encode()).digest()):
+        place[row["id"]] = nth[row["family"]]  # first one clip of every family, then a second, ...
+        nth[row["family"]] += 1
+    if train_clips is not None:
+        rows = [row for row in rows if row["split"] != "train" or place[row["id"]] < train_clips]
     if limit is None or limit >= len(rows):
         return rows
     if limit < 1:
         raise ValueError(f"limit must be at least 1 clip, got {limit}")
-    nth, place, group_size = Counter(), {}, Counter((row["source"], row["split"]) for row in rows)
-    for row in sorted(rows, key=lambda row: hashlib.sha256(row["id"].encode()).digest()):
-        place[row["id"]] = nth[row["family"]]  # first one clip of every family, then a second, ...
-        nth[row["family"]] += 1
+    group_size = Counter((row["source"], row["split"]) for row in rows)
     ordered, rank, taken = sorted(rows, key=lambda row: (place[row["id"]], row["id"])), {}, Counter()
     ordered.sort(key=lambda row: (place[row["id"]], hashlib.sha256(row["family"].encode()).digest()))
     for row in ordered:
@@ -143,8 +157,16 @@ def decode(opus: bytes) -> np.ndarray:
     return samples[:SAMPLES]
 
 
-def build_file(path: Path, data: bytes, fingerprint: str, soundfont: Path) -> None:
-    """Write one clip, from the content of its MIDI or Opus file, to the FLAC file `path`."""
+def build_file(path: Path, data: bytes, fingerprint: str, soundfont: Path, twins: list[Path]) -> None:
+    """
+    Write one clip, from the content of its MIDI or Opus file, to the FLAC file `path`, or copy it from where the
+    datasets beside this one have it.
+    """
+    for twin in twins:
+        if is_current(twin, fingerprint):
+            with replace_file(path) as partial:
+                shutil.copy(twin, partial)
+            return
     try:
         wave = render(data, read_soundfont(soundfont)) if data.startswith(b"MThd") else decode(data)
     except ValueError as error:
@@ -198,21 +220,19 @@ def read_sources(rows: list[dict]) -> Iterator[bytes]:
                 yield (CORPUS / "produced" / f"{row['id']}.opus").read_bytes()
 
 
-def build_corpus(
-    output_dir: str | Path = CORPUS / "rendered", limit: int | None = None, num_workers: int | None = None
-) -> Path:
+def build_corpus(output_dir: str | Path, rows: list[dict], num_workers: int | None = None) -> Path:
     """
-    Build the corpus, or what is missing of it.
+    Build a folder of the corpus, or what is missing of it.
 
     Args:
-        output_dir (`str` or `Path`): Where the audio folder goes. Default: `corpus/rendered`, ignored by git.
-        limit (`int`, *optional*): Number of clips, a fixed subset over all splits, sources and style families.
+        output_dir (`str` or `Path`): Where the audio folder goes.
+        rows (`list[dict]`): The clips, of [`read_rows`].
         num_workers (`int`, *optional*): Rendering processes; as many as this process may use cores by default.
 
     Returns:
         `Path`: `output_dir`.
     """
-    output_dir, rows = Path(output_dir), read_rows(limit)
+    output_dir = Path(output_dir)
     for split in SPLITS:
         (output_dir / split).mkdir(parents=True, exist_ok=True)
     clean(output_dir)
@@ -223,7 +243,8 @@ def build_corpus(
     for row, data in zip(rows, read_sources(rows), strict=True):
         path, fingerprint = output_dir / row["path"], hashlib.sha256(tools + data).hexdigest()
         if not is_current(path, fingerprint):
-            todo.append((path, data, fingerprint, soundfont))
+            twins = [output_dir.parent / name / row["path"] for name in DATASETS]
+            todo.append((path, data, fingerprint, soundfont, twins))
     if todo:
         cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count()
         workers = min(num_workers or cores, len(todo))
@@ -242,17 +263,21 @@ def build_corpus(
 
 
 def resolve_dataset(dataset: str) -> str:
-    """Return the folder of the dataset `default`, which is built where it is missing; other names as they are."""
-    return str(build_corpus()) if dataset == "default" else dataset
+    """Return the folder of one of `DATASETS`, which is built where it is missing; other names as they are."""
+    if dataset not in DATASETS:
+        return dataset
+    return str(build_corpus(RENDERED / dataset, read_rows(train_clips=DATASETS[dataset])))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Render the default corpus into a Hugging Face audio folder.")
-    parser.add_argument("--output_dir", default=CORPUS / "rendered", help="default: %(default)s")
+    parser.add_argument("dataset", nargs="?", choices=DATASETS, default="default", help="default: %(default)s")
+    parser.add_argument("--output_dir", type=Path, help="default: corpus/rendered/DATASET, ignored by git")
     parser.add_argument("--limit", type=int, help="number of clips: a fixed, balanced subset")
     parser.add_argument("--num_workers", type=int, help="rendering processes; default: one per core")
     args = parser.parse_args()
-    print(build_corpus(args.output_dir, args.limit, args.num_workers))
+    rows = read_rows(args.limit, DATASETS[args.dataset])
+    print(build_corpus(args.output_dir or RENDERED / args.dataset, rows, args.num_workers))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 import muscall
-from corpus.build import build_corpus, read_rows
+from corpus.build import read_rows, resolve_dataset
 from muscall.cache import CACHE
 from muscall.checkpoint import hash_weights, resolve
 from muscall.extras import require_extra
@@ -70,7 +70,7 @@ def main():
     disable_progress_bar()  # of loading weights
     folder, credits = arguments.folder, {}
     if folder is None:
-        folder = build_corpus() / "test"  # the model was not trained on it
+        folder = Path(resolve_dataset("default")) / "test"  # the model was not trained on it
         credits = {str(folder / Path(row["path"]).name): row for row in read_rows() if row["split"] == "test"}
     store = prepare_index(folder, arguments.model, arguments.store)
     launch(Demo(Library(store, arguments.model), credits), arguments.port)

@@ -72,7 +72,7 @@ class ModelArguments:
         if self.model_name_or_path and (any(towers.values()) or set(self.model_config) - {"audio_config"}):
             raise ValueError(
                 "model_name_or_path brings its own towers and configuration: give it alone, or with an audio_config "
-                "for a new audio tower."
+                "for a new audio tower. (recipes/default.yaml has one, recipes/scratch.yaml has none.)"
             )
         for name, tower in towers.items():
             if tower and f"{name}_config" in self.model_config:

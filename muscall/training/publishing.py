@@ -18,6 +18,7 @@ from muscall.training.checkpointing import TrainState, list_checkpoints
 
 
 NOT_PUBLISHED = ["checkpoints/*", "tensorboard/*", "log.jsonl", ".partial/*"]
+DATASET_NAMES = {"default": "a part of the default corpus", "default-full": "the default corpus"}
 CARD = """---
 library_name: transformers
 pipeline_tag: feature-extraction
@@ -35,7 +36,8 @@ tags:
 
 A dual encoder that puts music and sentences into one space
 ([Contrastive Audio-Language Learning for Music](https://arxiv.org/abs/2208.12208), ISMIR 2022), trained with
-the model code in this folder. The licence above is the code's; the weights are bound by the corpus they learnt from.
+the model code in this folder. The licence above is the code's; the weights are bound by the corpus they learnt from,
+and by all that they started from.
 
 ```python
 from transformers import AutoModel, AutoProcessor
@@ -55,7 +57,7 @@ neutrally. R@k and mAP@10 in per cent; in brackets the 95 % bootstrap interval o
 
 ## Training
 
-{num_train} tracks (fingerprint `{fingerprint}`); licences of all splits: {licences}.
+The start: {start}. {num_train} tracks (fingerprint `{fingerprint}`); licences of all splits: {licences}.
 {seconds:.0f} s on {machine} with {versions}:
 
 ```bash
@@ -158,7 +160,8 @@ def write_card(folder: Path, results: dict) -> None:
     """Write `README.md` from what a run measured; `results.json` beside it has the same in full."""
     metrics = results["test"]
     card = CARD.format(
-        dataset=" and ".join(results["dataset"]).replace("default", "the default corpus"),
+        dataset=" and ".join(DATASET_NAMES.get(dataset, dataset) for dataset in results["dataset"]),
+        start=_describe_start(results["arguments"]),
         num_audio=metrics["num_audio"],
         num_text=metrics["num_text"],
         windows=results["windows"],
@@ -176,6 +179,16 @@ def write_card(folder: Path, results: dict) -> None:
         best_step=results["validation"]["step"],
     )
     (folder / "README.md").write_text(card)
+
+
+def _describe_start(arguments: dict) -> str:
+    """Return what the weights were before the run, and which towers still are."""
+    names = [arguments[f"{part}model_name_or_path"] for part in ("", "audio_", "text_")]
+    start = " and ".join(f"`{name}`" for name in names if name) or "random weights"
+    frozen = [tower for tower in ("audio", "text") if arguments[f"freeze_{tower}_steps"] < 0]
+    if not frozen:
+        return start
+    return f"{start}; its {' and '.join(frozen)} {'towers' if len(frozen) > 1 else 'tower'} did not learn"
 
 
 def _metrics_table(metrics: dict, chance: dict) -> str:

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 import zipfile
-from collections import defaultdict
+from collections import Counter, defaultdict
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -24,6 +24,7 @@ import soundfile
 import corpus.build
 from corpus.build import (
     CORPUS,
+    DATASETS,
     LEVEL,
     PART_SECONDS,
     PEAK,
@@ -31,6 +32,7 @@ from corpus.build import (
     SAMPLES,
     SPLITS,
     build_corpus,
+    build_file,
     find_soundfont,
     read_rows,
     resolve_dataset,
@@ -163,7 +165,8 @@ def test_metre_words_are_true():
 
 @pytest.mark.slow
 def test_rendering_is_exact_audible_and_repeatable(tmp_path):
-    first, again = build_corpus(tmp_path / "a", limit=8, num_workers=1), build_corpus(tmp_path / "b", limit=8)
+    eight = read_rows(8)
+    first, again = build_corpus(tmp_path / "a", eight, num_workers=1), build_corpus(tmp_path / "b", eight)
     rows = metadata(first)
     assert len(rows) == 8 and {row["split"] for row in rows} == set(SPLITS)
     for row in rows:
@@ -179,7 +182,7 @@ def test_rendering_is_exact_audible_and_repeatable(tmp_path):
 
 @pytest.fixture(scope="module")
 def nine_clips(tmp_path_factory):
-    return build_corpus(tmp_path_factory.mktemp("nine"), limit=9)
+    return build_corpus(tmp_path_factory.mktemp("nine"), read_rows(9))
 
 
 @pytest.mark.slow
@@ -195,7 +198,7 @@ def test_a_stale_or_broken_clip_is_rendered_again_and_others_are_not(nine_clips,
     for path in dead:
         path.write_bytes(b"half")
         os.utime(path, (time.time() - 2 * PART_SECONDS,) * 2)
-    build_corpus(out, limit=9)
+    build_corpus(out, read_rows(9))
     assert stale.read_bytes() == good and kept.stat().st_mtime_ns == mtime
     assert not any(path.exists() for path in dead) and not moved.exists()
 
@@ -221,7 +224,7 @@ def test_an_interrupted_build_loses_no_finished_clip(tmp_path, blow):
     finished = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/mma-*.flac")}
     assert 3 <= len(finished) < 12 and not list(tmp_path.glob("*/metadata.jsonl"))
     assert all(soundfile.info(path).frames == SAMPLES for path in finished)
-    build_corpus(tmp_path, limit=14)
+    build_corpus(tmp_path, read_rows(14))
     assert {path: path.stat().st_mtime_ns for path in finished} == finished
     rows = metadata(tmp_path)
     assert len(rows) == 14
@@ -257,10 +260,34 @@ def test_limit_takes_a_balanced_subset():
         read_rows(0)
 
 
-def test_the_name_default_stands_for_the_built_corpus(monkeypatch):
-    monkeypatch.setattr(corpus.build, "build_corpus", lambda: CORPUS / "rendered")
-    assert resolve_dataset("default") == str(CORPUS / "rendered")
+def test_the_default_dataset_has_six_training_clips_of_each_style_file_and_all_other_clips():
+    rows = read_rows(train_clips=DATASETS["default"])
+    assert [row for row in rows if row["split"] != "train"] == [row for row in ROWS if row["split"] != "train"]
+    rendered = Counter(row["family"] for row in rows if row["split"] == "train" and row["source"] == "mma")
+    assert len(rendered) == 81 and set(rendered.values()) == {6}
+    assert [row for row in rows if row["source"] == "produced"] == [row for row in ROWS if row["source"] == "produced"]
+    assert len(rows) == 893
+
+
+def test_fewer_training_clips_are_among_more():
+    few, more = ({row["id"] for row in read_rows(train_clips=number)} for number in (2, 6))
+    assert few < more
+
+
+def test_the_names_of_the_datasets_stand_for_built_folders(monkeypatch):
+    monkeypatch.setattr(corpus.build, "build_corpus", lambda folder, rows: f"{folder.name} of {len(rows)} clips")
+    assert resolve_dataset("default") == "default of 893 clips"
+    assert resolve_dataset("default-full") == f"default-full of {len(ROWS)} clips"
     assert resolve_dataset("my/corpus") == "my/corpus"
+
+
+@pytest.mark.slow
+def test_a_clip_that_another_dataset_has_is_copied(nine_clips, tmp_path):
+    twin = min(nine_clips.glob("train/*.flac"))
+    with soundfile.SoundFile(twin) as file:
+        fingerprint = file.comment
+    build_file(tmp_path / "clip.flac", b"nothing to render", fingerprint, find_soundfont(), [twin])
+    assert (tmp_path / "clip.flac").read_bytes() == twin.read_bytes()
 
 
 def test_a_missing_package_is_named(monkeypatch):

@@ -23,7 +23,13 @@ def make_results():
         "licences": Counter({"CC0": 3, "not stated": 1}),
         "num_resamples": 1000,
         "windows": "all",
-        "arguments": {"seed": 0},
+        "arguments": {
+            "model_name_or_path": "fast",
+            "audio_model_name_or_path": None,
+            "text_model_name_or_path": None,
+            "freeze_audio_steps": -1,
+            "freeze_text_steps": -1,
+        },
         "command": "accelerate launch train.py",
         "training_seconds": 60,
         "versions": {"torch": "2"},
@@ -41,10 +47,19 @@ def test_figures_have_the_digits_of_the_table(tmp_path):
 def test_tracks_licences_and_command_are_stated(tmp_path):
     write_card(tmp_path, make_results())
     card = (tmp_path / "README.md").read_text()
-    assert "# MusCALL trained on the default corpus and my/corpus" in card
+    assert "# MusCALL trained on a part of the default corpus and my/corpus" in card
     assert "1234 tracks (fingerprint `abc`); licences of all splits: CC0 (3), not stated (1)" in card
     assert "accelerate launch train.py" in card
     assert "The weights are those of step 24, the best by mean R@10 on the 36 validation tracks." in card
+
+
+def test_the_card_says_what_the_weights_were_before_the_run(tmp_path):
+    results = make_results()
+    write_card(tmp_path, results)
+    assert "The start: `fast`; its audio and text towers did not learn." in (tmp_path / "README.md").read_text()
+    results["arguments"] |= {"model_name_or_path": None, "freeze_audio_steps": 0, "freeze_text_steps": 0}
+    write_card(tmp_path, results)
+    assert "The start: random weights. 1234 tracks" in (tmp_path / "README.md").read_text()
 
 
 def test_the_card_names_a_task_of_the_hub(tmp_path):
