@@ -34,9 +34,9 @@ TEMPLATES = (
         "{n} playing",
     ),
     *("{m} without {m}", "{m} but not {m}", "something {w} with {m}", "soundtrack for a {w} {n}", "{m} from {n}"),
-    *("it sounds like {n}", "like {n} in a {n}", "{m} at a {n}", "the music is {w} and {w}", "the mood is {w}"),
+    *("it sounds like {n}", "{n} playing", "like {n} in a {n}", "{m} at a {n}", "the music is {w} and {w}"),
     *("a {w} melody played on {n}", "{n} plays {m} over {m}", "{m} in the style of {n}", "a {w} {m} with a {w} {m}"),
-    *("someone sings about {n}", "a {w} voice and {m}", "music to {w} to", "i want {m} for my {n}", "{w} beat, {m}"),
+    *("someone sings about {n}", "a {w} voice and {m}", "music to {w} to", "music for {w}", "i want {m} for my {n}"),
     *("this is a {m} piece with {m} and {m}", "a {w} {n} with {m} in the background", "there is {m} and {w} {n}"),
 )
 

@@ -9,9 +9,9 @@ OUTPUT is the checkpoint with the small tower in the place of the large one, its
 
 The small tower is an ALBERT (https://huggingface.co/papers/1909.11942) as wide as the large one: small embeddings of
 the tokens that sentences need most, and one layer that is run several times. It gives vectors in the space of the
-large tower, so that any `text_projection` made for the one serves the other unchanged: a change of the projection needs
-no training here (`--tower` puts the tower of an earlier OUTPUT into another checkpoint). Its tables are stored in 8 bits
-by `scripts/release.py --subfolder`, and training rounds them so at each step.
+large tower, so that any `text_projection` made for the one serves the other unchanged: a change of the projection
+needs no training here (`--tower` puts the tower of an earlier OUTPUT into another checkpoint). Its tables are stored
+in 8 bits by `scripts/release.py --subfolder`, and training rounds them so at each step.
 """
 
 import argparse
@@ -25,6 +25,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -39,7 +40,7 @@ from scripts.release import shorten
 
 
 LONGEST = 128  # tokens
-BUCKETS = {12: 1792, 28: 1024, 64: 384, LONGEST: 64}  # most tokens of a sentence: sentences in a batch
+BUCKETS = {16: 2048, 48: 640, LONGEST: 96}  # most tokens of a sentence: sentences in a batch
 WEIGHTS = {"vector": 1.0, "output": 1.0, "similarity": 10.0}
 LEARNING_RATE, WARMUP_STEPS = 1e-3, 300
 WEIGHT_DECAY, BETAS, MAX_NORM = 0.01, (0.9, 0.98), 1.0
@@ -48,8 +49,7 @@ DRAWN_AT_ONCE = 4096
 EMBEDDING_SPREAD = 0.25  # 8 bits have few numbers near zero; a layer norm follows
 
 
-@dataclass
-class Batch:
+class Batch(NamedTuple):
     """Sentences of a similar length as ids of the small and of the large tokenizer `(sentences, tokens)`, padded."""
 
     small: torch.Tensor
@@ -288,7 +288,7 @@ def prepare_validation(
 
 
 def learning_rate_factor(progress: float, step: int) -> float:
-    """Return the share of the learning rate: a warm-up, and half a cosine over the run, of which `progress` is done."""
+    """Return the share of the learning rate: a warm-up, and half a cosine over the run that is done to `progress`."""
     return min(1, (step + 1) / WARMUP_STEPS) * 0.5 * (1 + math.cos(math.pi * progress))
 
 
