@@ -2,16 +2,17 @@
 """
 Teach a small text tower to give what the large one of a checkpoint gives, from sentences alone, on one GPU.
 
-    python -m scripts.distil.text CHECKPOINT TEXTS OUTPUT [--device cuda] [--steps 8000] [--minutes 5]
+    python -m scripts.distil.text CHECKPOINT OUTPUT --texts texts.json.gz [--device cuda] [--steps 4000] [--minutes 5]
+    python -m scripts.distil.text CHECKPOINT OUTPUT --tower runs/text
 
-CHECKPOINT has a text tower like MiniLM (`bert`, mean pooling), TEXTS is what `scripts/distil/texts.py` writes.
-OUTPUT is the checkpoint with the small tower in the place of the large one, its tokenizer, and `log.jsonl`.
+CHECKPOINT has a text tower like MiniLM (`bert`, mean pooling), `texts.json.gz` is what `scripts/distil/texts.py`
+writes. OUTPUT is the checkpoint with the small tower in the place of the large one, its tokenizer, and `log.jsonl`.
 
 The small tower is an ALBERT (https://huggingface.co/papers/1909.11942) as wide as the large one: small embeddings of
 the tokens that sentences need most, and one layer that is run several times. It gives vectors in the space of the
-large tower, so that any `text_projection` made for the one serves the other unchanged: a change of the projection
-needs no training here (`--tower` puts the tower of an earlier OUTPUT into another checkpoint). Its tables are stored
-in 8 bits by `scripts/release.py --subfolder`, and training rounds them so at each step.
+large tower, so that any `text_projection` made for the one serves the other unchanged. Where a projection has changed,
+nothing is trained: `--tower` puts the tower of an earlier OUTPUT into the checkpoint. Its tables are stored in 8 bits
+by `scripts/release.py --subfolder`, and training rounds them so at each step.
 """
 
 import argparse
@@ -42,7 +43,7 @@ from scripts.release import shorten
 LONGEST = 128  # tokens
 BUCKETS = {16: 2048, 48: 640, LONGEST: 96}  # most tokens of a sentence: sentences in a batch
 WEIGHTS = {"vector": 1.0, "output": 1.0, "similarity": 10.0}
-LEARNING_RATE, WARMUP_STEPS = 1e-3, 300
+LEARNING_RATE, WARMUP_STEPS = 2e-3, 300
 WEIGHT_DECAY, BETAS, MAX_NORM = 0.01, (0.9, 0.98), 1.0
 COUNTED_SENTENCES = 200_000  # from which the tokens that are needed most are taken
 DRAWN_AT_ONCE = 4096
@@ -300,6 +301,23 @@ def make_optimizer(tower: nn.Module, learning_rate: float) -> torch.optim.Optimi
     return torch.optim.AdamW(groups, learning_rate, BETAS, fused=matrices[0].is_cuda)
 
 
+def add_gradients(tower: nn.Module, model: MusCALLModel, batches: list[Batch]) -> dict[str, torch.Tensor]:
+    """Run a step forward and backward, and return its losses, in which each sentence counts as much."""
+    device, losses = model.device, Counter()
+    half = device.type == "cuda"
+    for batch in batches:
+        small, large = (ids.to(device, non_blocking=True) for ids in batch)
+        with torch.no_grad(), torch.autocast(device.type, torch.float16, enabled=half):
+            teacher = pool(model.text_model, large)
+        with torch.autocast(device.type, torch.bfloat16, enabled=half):
+            student = pool(tower, small)
+        values = measure_losses(student, teacher, model.text_projection)
+        share = len(small) / sum(len(part.small) for part in batches)
+        (share * sum(WEIGHTS[name] * value for name, value in values.items())).backward()
+        losses.update({name: share * value.detach() for name, value in values.items()})
+    return losses
+
+
 def distil(
     tower: nn.Module,
     model: MusCALLModel,
@@ -323,7 +341,6 @@ def distil(
         every (`int`): Steps between two reports.
         report (`Callable`): Gets a row of losses and cosines.
     """
-    device = model.device
     optimizer = make_optimizer(tower.train(), learning_rate)
     start = time.perf_counter()
     for step in range(1, steps + 1):
@@ -331,18 +348,8 @@ def distil(
         done = step == steps or progress >= 1
         for group in optimizer.param_groups:
             group["lr"] = learning_rate * learning_rate_factor(min(progress, 1), step)
-        losses = Counter()
         with rounded(tower):
-            for batch in (parts := next(batches)):
-                small, large = (ids.to(device, non_blocking=True) for ids in (batch.small, batch.large))
-                with torch.no_grad(), torch.autocast(device.type, torch.float16, enabled=device.type == "cuda"):
-                    vectors = pool(model.text_model, large)
-                with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-                    student = pool(tower, small)
-                values = measure_losses(student, vectors, model.text_projection)
-                share = len(small) / sum(len(part.small) for part in parts)
-                (share * sum(WEIGHTS[name] * value for name, value in values.items())).backward()
-                losses.update({name: share * value.detach() for name, value in values.items()})
+            losses = add_gradients(tower, model, next(batches))
         nn.utils.clip_grad_norm_(tower.parameters(), MAX_NORM)
         optimizer.step()
         optimizer.zero_grad()
@@ -375,6 +382,28 @@ def save(model: MusCALLModel, processor: ProcessorMixin, folder: Path) -> None:
     write_golden(folder)
 
 
+def teach(model: MusCALLModel, processor: ProcessorMixin, args: argparse.Namespace) -> None:
+    """Train a small tower for a checkpoint and put it there."""
+    texts, large = read_texts(args.texts), processor.tokenizer
+    kept = choose_tokens(large, Sentences(texts, args.seed).draw(COUNTED_SENTENCES), args.vocab_size)
+    small = prune_tokenizer(large, kept)
+    sizes = args.embedding_size, args.intermediate_size, args.num_hidden_layers
+    tower = build_tower(model.text_model, kept, *sizes).to(args.device)
+    dataset = Batches(texts, small, large, BUCKETS, args.seed + 1)
+    batches = iter(DataLoader(dataset, None, num_workers=args.workers, pin_memory=args.device == "cuda"))
+    validation = prepare_validation(texts, model, small, large)
+    with (args.output / "log.jsonl").open("w") as log:
+
+        def report(row: dict) -> None:
+            print(" ".join(f"{name} {value:.4g}" for name, value in row.items()), flush=True)
+            log.write(json.dumps(row) + "\n")
+            log.flush()
+
+        lengths = {"steps": args.steps, "minutes": args.minutes, "every": args.every}
+        distil(tower, model, batches, validation, learning_rate=args.learning_rate, report=report, **lengths)
+    put(model, processor, tower, small)
+
+
 def main() -> None:
     args = parse_arguments()
     torch.manual_seed(args.seed)
@@ -384,42 +413,24 @@ def main() -> None:
     processor = AutoProcessor.from_pretrained(folder, trust_remote_code=True)
     args.output.mkdir(parents=True, exist_ok=True)
     if args.tower:
-        other = MusCALLModel.from_pretrained(args.tower, dtype=torch.float32)
-        tokenizer = AutoProcessor.from_pretrained(args.tower, trust_remote_code=True).tokenizer
-        put(model, processor, other.text_model, tokenizer)
-        save(model, processor, args.output)
-        return
-    texts, large = read_texts(args.texts), processor.tokenizer
-    kept = choose_tokens(large, Sentences(texts, args.seed).draw(COUNTED_SENTENCES), args.vocab_size)
-    small = prune_tokenizer(large, kept)
-    tower = build_tower(
-        model.text_model, kept, args.embedding_size, args.intermediate_size, args.num_hidden_layers
-    ).to(args.device)
-    dataset = Batches(texts, small, large, BUCKETS, args.seed + 1)
-    batches = iter(DataLoader(dataset, None, num_workers=args.workers, pin_memory=args.device == "cuda"))
-    with (args.output / "log.jsonl").open("w") as log:
-
-        def report(row: dict) -> None:
-            print(" ".join(f"{name} {value:.4g}" for name, value in row.items()), flush=True)
-            log.write(json.dumps(row) + "\n")
-            log.flush()
-
-        validation = prepare_validation(texts, model, small, large)
-        lengths = {"steps": args.steps, "minutes": args.minutes, "every": args.every}
-        distil(tower, model, batches, validation, learning_rate=args.learning_rate, report=report, **lengths)
-    put(model, processor, tower, small)
+        other = resolve(args.tower)
+        tokenizer = AutoProcessor.from_pretrained(other, trust_remote_code=True).tokenizer
+        put(model, processor, MusCALLModel.from_pretrained(other, dtype=torch.float32).text_model, tokenizer)
+    else:
+        teach(model, processor, args)
     save(model, processor, args.output)
 
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", help="whose text tower is the teacher")
-    parser.add_argument("texts", type=Path)
     parser.add_argument("output", type=Path)
-    parser.add_argument("--tower", type=Path, help="take the small tower of this checkpoint, without training")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--texts", type=Path, help="what to learn from")
+    source.add_argument("--tower", help="take the small tower of this checkpoint, without training")
     parser.add_argument("--device", default="cuda")
-    parser.add_argument("--steps", type=int, default=8000, help="default: %(default)s")
-    parser.add_argument("--minutes", type=float, default=math.inf, help="end after so many, default: never")
+    parser.add_argument("--steps", type=int, default=4000, help="default: %(default)s")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="end after so many; default: never")
     parser.add_argument("--every", type=int, default=500, help="steps between validations; default: %(default)s")
     parser.add_argument("--learning_rate", type=float, default=LEARNING_RATE, help="default: %(default)s")
     parser.add_argument("--vocab_size", type=int, default=11_000, help="default: %(default)s")
