@@ -147,7 +147,9 @@ class Sentences:
         return " ".join(draw() for _ in range(self.random.choice((1, 1, 2, 3))))
 
     def word(self) -> str:
-        return self.texts.words[int(self.random.random() ** 2 * len(self.texts.words))]  # rank by 1 / its root
+        return self.texts.words[
+            int(self.random.random() ** 3 * len(self.texts.words))
+        ]  # a tenth is drawn half the time
 
     def noun(self) -> str:
         return self.random.choice(self.texts.nouns)

@@ -45,7 +45,8 @@ BUCKETS = {16: 2048, 48: 640, LONGEST: 96}  # most tokens of a sentence: sentenc
 WEIGHTS = {"vector": 1.0, "output": 1.0, "similarity": 10.0}
 LEARNING_RATE, WARMUP_STEPS = 2e-3, 300
 WEIGHT_DECAY, BETAS, MAX_NORM = 0.01, (0.9, 0.98), 1.0
-COUNTED_SENTENCES = 200_000  # from which the tokens that are needed most are taken
+FREQUENT_WORDS = 5000  # keep their tokens, whatever the sentences are
+COUNTED_SENTENCES = 200_000  # from which the other tokens that are needed most are taken
 DRAWN_AT_ONCE = 4096
 EMBEDDING_SPREAD = 0.25  # 8 bits have few numbers near zero; a layer norm follows
 
@@ -57,13 +58,15 @@ class Batch(NamedTuple):
     large: torch.Tensor
 
 
-def choose_tokens(tokenizer: PreTrainedTokenizerFast, sentences: list[str], size: int) -> list[int]:
+def choose_tokens(tokenizer: PreTrainedTokenizerFast, words: list[str], sentences: list[str], size: int) -> list[int]:
     """
     Return the ids of a smaller vocabulary, in order: special tokens, all Latin letters, digits and signs, alone and as
-    the end of a word, so that any word of these has its tokens, and the most frequent others in sentences.
+    the end of a word, so that any word of these has its tokens; those of `words` that are tokens; and, of the others,
+    the most frequent in sentences.
     """
-    special = set(tokenizer.all_special_ids)
-    kept = special | {index for token, index in tokenizer.get_vocab().items() if _is_latin_character(token)}
+    vocab = tokenizer.get_vocab()
+    kept = set(tokenizer.all_special_ids) | {index for token, index in vocab.items() if _is_latin_character(token)}
+    kept |= {vocab[word] for word in words if word in vocab}
     encodings = tokenizer.backend_tokenizer.encode_batch_fast(sentences, add_special_tokens=False)
     counts = Counter(index for encoding in encodings for index in encoding.ids)
     others = [index for index, _ in counts.most_common() if index not in kept]
@@ -385,7 +388,8 @@ def save(model: MusCALLModel, processor: ProcessorMixin, folder: Path) -> None:
 def teach(model: MusCALLModel, processor: ProcessorMixin, args: argparse.Namespace) -> None:
     """Train a small tower for a checkpoint and put it there."""
     texts, large = read_texts(args.texts), processor.tokenizer
-    kept = choose_tokens(large, Sentences(texts, args.seed).draw(COUNTED_SENTENCES), args.vocab_size)
+    counted = Sentences(texts, args.seed).draw(COUNTED_SENTENCES)
+    kept = choose_tokens(large, texts.words[:FREQUENT_WORDS], counted, args.vocab_size)
     small = prune_tokenizer(large, kept)
     sizes = args.embedding_size, args.intermediate_size, args.num_hidden_layers
     tower = build_tower(model.text_model, kept, *sizes).to(args.device)
@@ -433,7 +437,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=math.inf, help="end after so many; default: never")
     parser.add_argument("--every", type=int, default=500, help="steps between validations; default: %(default)s")
     parser.add_argument("--learning_rate", type=float, default=LEARNING_RATE, help="default: %(default)s")
-    parser.add_argument("--vocab_size", type=int, default=11_000, help="default: %(default)s")
+    parser.add_argument("--vocab_size", type=int, default=12_200, help="default: %(default)s")
     parser.add_argument("--embedding_size", type=int, default=128, help="default: %(default)s")
     parser.add_argument("--intermediate_size", type=int, default=1024, help="default: %(default)s")
     parser.add_argument("--num_hidden_layers", type=int, default=4, help="default: %(default)s")
