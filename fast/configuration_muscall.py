@@ -312,6 +312,61 @@ class MusCALLMobileNetConfig(MusCALLTowerConfig):
 
 
 @strict
+class MusCALLEnsembleConfig(MusCALLTowerConfig):
+    r"""
+    Configuration of an audio tower of two: pretrained taggers, and beside them a MobileNet that has learnt from other
+    teachers. Both hear the same windows.
+
+    Args:
+        musicnn_config (`dict` or `MusCALLMusicnnConfig`, *optional*):
+            The taggers.
+        mobilenet_config (`dict` or `MusCALLMobileNetConfig`, *optional*):
+            The MobileNet.
+
+    Raises:
+        `ValueError`: if the two differ in `sampling_rate` or `window_seconds`, or a value is out of its range.
+
+    Example:
+
+    ```python
+    >>> config = MusCALLEnsembleConfig(mobilenet_config={"hidden_size": 167})
+    >>> config.window_samples, config.hidden_size
+    (320000, 567)
+
+    ```"""
+
+    model_type = "muscall_ensemble_model"
+    sub_configs_defaults = {"musicnn_config": MusCALLMusicnnConfig, "mobilenet_config": MusCALLMobileNetConfig}
+
+    musicnn_config: dict | PreTrainedConfig | None = None
+    mobilenet_config: dict | PreTrainedConfig | None = None
+
+    @property
+    def sampling_rate(self) -> int:
+        """Rate of the input waveform in hertz (Hz)."""
+        return self.musicnn_config.sampling_rate
+
+    @property
+    def window_seconds(self) -> float | int:
+        """Length of one input window in seconds."""
+        return self.musicnn_config.window_seconds
+
+    @property
+    def hidden_size(self) -> int:
+        """Size of the pooled feature: that of the taggers and then that of the MobileNet."""
+        return self.musicnn_config.hidden_size + self.mobilenet_config.hidden_size
+
+    def validate_architecture(self) -> None:
+        """Check that both towers hear the same windows; also part of the `@strict` validation before saving."""
+        for name in ("sampling_rate", "window_seconds"):
+            expected, got = (getattr(config, name) for config in (self.musicnn_config, self.mobilenet_config))
+            if expected != got:
+                raise ValueError(
+                    f"MusCALLEnsembleConfig: both towers must have one `{name}`, got {expected!r} and {got!r}."
+                )
+
+
+@strict
 class MusCALLConfig(PreTrainedConfig):
     r"""
     Configuration of a [`MusCALLModel`]: the two towers and the space they share. The defaults are the paper's released
@@ -398,7 +453,8 @@ class MusCALLConfig(PreTrainedConfig):
 
 
 AUDIO_CONFIGS: dict[str, type[MusCALLTowerConfig]] = {
-    config.model_type: config for config in (MusCALLAudioConfig, MusCALLMusicnnConfig, MusCALLMobileNetConfig)
+    config.model_type: config
+    for config in (MusCALLAudioConfig, MusCALLMusicnnConfig, MusCALLMobileNetConfig, MusCALLEnsembleConfig)
 }
 
 
@@ -423,6 +479,7 @@ __all__ = [
     "AUDIO_CONFIGS",
     "MusCALLAudioConfig",
     "MusCALLConfig",
+    "MusCALLEnsembleConfig",
     "MusCALLMobileNetConfig",
     "MusCALLMusicnnConfig",
     "MusCALLTowerConfig",

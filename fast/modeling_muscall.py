@@ -25,12 +25,14 @@ from transformers.utils import can_return_tuple, logging
 
 try:  # as remote code the files are siblings in a package; in the checkout they are top-level modules
     from .configuration_muscall import MusCALLConfig
+    from .modeling_muscall_ensemble import MusCALLEnsembleModel
     from .modeling_muscall_mobilenet import MusCALLMobileNetModel
     from .modeling_muscall_musicnn import MusCALLMusicnnModel
     from .modeling_muscall_resnet import MusCALLAudioModel
     from .modeling_muscall_tower import MusCALLAudioTower, MusCALLConvNorm, MusCALLPreTrainedModel
 except ImportError:
     from configuration_muscall import MusCALLConfig
+    from modeling_muscall_ensemble import MusCALLEnsembleModel
     from modeling_muscall_mobilenet import MusCALLMobileNetModel
     from modeling_muscall_musicnn import MusCALLMusicnnModel
     from modeling_muscall_resnet import MusCALLAudioModel
@@ -90,7 +92,8 @@ class MusCALLOutput(ModelOutput):
 
 
 AUDIO_MODELS: dict[str, type[MusCALLAudioTower]] = {
-    tower.config_class.model_type: tower for tower in (MusCALLAudioModel, MusCALLMusicnnModel, MusCALLMobileNetModel)
+    tower.config_class.model_type: tower
+    for tower in (MusCALLAudioModel, MusCALLMusicnnModel, MusCALLMobileNetModel, MusCALLEnsembleModel)
 }
 
 
@@ -497,6 +500,7 @@ __all__ = [
     "MusCALLAudioModel",
     "MusCALLAudioTower",
     "MusCALLConvNorm",
+    "MusCALLEnsembleModel",
     "MusCALLMobileNetModel",
     "MusCALLModel",
     "MusCALLMusicnnModel",

@@ -189,9 +189,9 @@ class MusCALLConvNorm(nn.Module):
 class MusCALLAudioTower(MusCALLPreTrainedModel):
     """
     The interface of an audio tower: windows of a waveform `(batch_size, samples)` -> the features of the parts of each
-    window, and one pooled feature. A tower sets `log_mel` and implements `encode`; the other methods answer the
-    questions of training, and a tower that has another answer overrides them. The configuration of a tower has
-    `sampling_rate`, `window_seconds`, `window_samples` and `hidden_size`.
+    window, and one pooled feature. A tower sets `log_mel` and implements `encode`, or is made of towers and overrides
+    `forward`; the other methods answer the questions of training, and a tower that has another answer overrides them.
+    The configuration of a tower has `sampling_rate`, `window_seconds`, `window_samples` and `hidden_size`.
     """
 
     main_input_name = "input_values"

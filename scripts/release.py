@@ -30,6 +30,10 @@ ROOT = Path(__file__).parents[1]
 
 FILES = ("config.json", "processor_config.json", "tokenizer.json", "tokenizer_config.json")
 IN_EIGHT_BITS = ("word_embeddings.weight", "intermediate.dense.weight", "output.dense.weight")
+# Of the small text tower of scripts/distil/text.py, which learns to be rounded.
+IN_EIGHT_BITS += ("attention.query.weight", "attention.key.weight", "attention.value.weight", "attention.dense.weight")
+IN_EIGHT_BITS += ("ffn.weight", "ffn_output.weight", "embedding_hidden_mapping_in.weight")
+IN_EIGHT_BITS += ("_projection.0.weight", "_projection.2.weight")
 
 
 def shorten(name: str, tensor: torch.Tensor, eight_bits: bool) -> torch.Tensor:
@@ -38,7 +42,7 @@ def shorten(name: str, tensor: torch.Tensor, eight_bits: bool) -> torch.Tensor:
         return tensor
     if name.startswith("audio_model.") and "norm" in name:
         return tensor
-    large = name.endswith(IN_EIGHT_BITS) and ".attention." not in name
+    large = name.endswith(IN_EIGHT_BITS) and ".attention.output." not in name
     return tensor.to(torch.float8_e4m3fn if eight_bits and large else torch.float16)
 
 
