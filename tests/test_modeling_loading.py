@@ -99,7 +99,7 @@ def test_folder_is_complete(checkpoint):
     expected |= {"processing_muscall.py", "processor_config.json", "tokenizer.json", "tokenizer_config.json"}
     expected |= {"audio_file_muscall.py", "audio_headers_muscall.py", "audio_muscall.py"}
     expected |= {"modeling_muscall_mobilenet.py", "modeling_muscall_musicnn.py", "modeling_muscall_resnet.py"}
-    expected |= {"modeling_muscall_tower.py"}
+    expected |= {"modeling_muscall_ensemble.py", "modeling_muscall_tower.py"}
     assert {path.name for path in checkpoint.iterdir()} == expected
     constants = [name for name in load_file(checkpoint / "model.safetensors") if "log_mel" in name]
     assert constants == []
