@@ -1,12 +1,9 @@
 # Copyright 2026 The MusCALL repository authors. Licensed under the Apache License, Version 2.0.
 """The audio tower of the released model: two towers that hear the same windows, side by side."""
 
-from typing import Any
-
 import torch
 from torch import nn
 from transformers.modeling_outputs import BaseModelOutputWithPooling
-from transformers.utils import can_return_tuple
 
 
 try:  # as remote code the files are siblings in a package; in the checkout they are top-level modules
@@ -36,20 +33,8 @@ class MusCALLEnsembleModel(MusCALLAudioTower):
         self.mobilenet = MusCALLMobileNetModel(config.mobilenet_config)
         self.post_init()
 
-    @can_return_tuple
-    def forward(self, input_values: torch.Tensor, **kwargs: Any) -> BaseModelOutputWithPooling:
-        r"""
-        Args:
-            input_values (`torch.FloatTensor` of shape `(batch_size, window_samples)`):
-                Mono waveform windows at `config.sampling_rate`.
-
-        Returns:
-            `BaseModelOutputWithPooling`: `pooler_output` of shape `(batch_size, hidden_size)`, not normalised, and the
-            same as the `last_hidden_state` of shape `(batch_size, 1, hidden_size)`.
-
-        Raises:
-            `ValueError`: if the windows have another shape.
-        """
+    def encode_windows(self, input_values: torch.Tensor) -> BaseModelOutputWithPooling:
+        """Encode windows `(batch_size, window_samples)` by both towers."""
         pooled = [tower(input_values).pooler_output for tower in (self.musicnn, self.mobilenet)]
         features = torch.cat(pooled, dim=1)
         return BaseModelOutputWithPooling(last_hidden_state=features[:, None], pooler_output=features)

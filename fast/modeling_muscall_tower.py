@@ -190,8 +190,8 @@ class MusCALLAudioTower(MusCALLPreTrainedModel):
     """
     The interface of an audio tower: windows of a waveform `(batch_size, samples)` -> the features of the parts of each
     window, and one pooled feature. A tower sets `log_mel` and implements `encode`, or is made of towers and overrides
-    `forward`; the other methods answer the questions of training, and a tower that has another answer overrides them.
-    The configuration of a tower has `sampling_rate`, `window_seconds`, `window_samples` and `hidden_size`.
+    `encode_windows`; the other methods answer the questions of training, and a tower that has another answer overrides
+    them. The configuration of a tower has `sampling_rate`, `window_seconds`, `window_samples` and `hidden_size`.
     """
 
     main_input_name = "input_values"
@@ -219,6 +219,10 @@ class MusCALLAudioTower(MusCALLPreTrainedModel):
                 f"{config.window_seconds} s at {config.sampling_rate} Hz, got {tuple(input_values.shape)}. "
                 "The processor cuts and pads audio to such windows."
             )
+        return self.encode_windows(input_values)
+
+    def encode_windows(self, input_values: torch.Tensor) -> BaseModelOutputWithPooling:
+        """Encode windows `(batch_size, window_samples)`, whose shape is right, by their log-mel spectrogram."""
         return self.encode(self.log_mel(input_values))
 
     def encode(self, spectrogram: torch.Tensor) -> BaseModelOutputWithPooling:

@@ -149,6 +149,11 @@ def join_towers(taggers: MusCALLModel, student: MusCALLModel) -> MusCALLModel:
     return taggers.eval()
 
 
+def mobilenet_of(tower: MusCALLAudioTower) -> MusCALLAudioTower:
+    """Return the MobileNet that stands beside taggers, or is the whole tower."""
+    return tower.mobilenet if isinstance(tower, MusCALLEnsembleModel) else tower
+
+
 def hear_features(tower: MusCALLAudioTower, windows: torch.Tensor) -> torch.Tensor:
     """Return what classes are read from: the features of taggers, if there are any, and the trunk of a MobileNet."""
     if isinstance(tower, MusCALLEnsembleModel):
@@ -158,7 +163,7 @@ def hear_features(tower: MusCALLAudioTower, windows: torch.Tensor) -> torch.Tens
 
 def pool_features(tower: MusCALLAudioTower, features: torch.Tensor) -> torch.Tensor:
     """Return the pooled features `(windows, hidden_size)` for what [`hear_features`] returned."""
-    mobilenet = tower.mobilenet if isinstance(tower, MusCALLEnsembleModel) else tower
+    mobilenet = mobilenet_of(tower)
     tagged = features.shape[1] - mobilenet.config.trunk_channels
     return torch.cat([features[:, :tagged], mobilenet.out_proj(features[:, tagged:])], dim=1)
 
@@ -295,7 +300,7 @@ def join(
         features (`torch.Tensor` of shape `(windows, features)`): Of music, see [`hear_features`].
     """
     tower, new = model.audio_model, len(audio_bias)
-    mobilenet = tower.mobilenet if isinstance(tower, MusCALLEnsembleModel) else tower
+    mobilenet = mobilenet_of(tower)
     layer, tagged = mobilenet.out_proj, features.shape[1] - mobilenet.config.trunk_channels
     pooled = pool_features(tower, features)
     lengths = [model.text_projection(sentences).norm(dim=1), model.audio_projection(pooled).norm(dim=1)]
