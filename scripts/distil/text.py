@@ -35,7 +35,8 @@ from torch.utils.data import DataLoader, IterableDataset
 from transformers import AlbertConfig, AlbertModel, AutoProcessor, PreTrainedTokenizerFast, ProcessorMixin
 
 from modeling_muscall import MusCALLModel
-from muscall.checkpoint import resolve, write_golden
+from muscall.checkpoint import resolve
+from scripts.distil.running import make_adamw, reporting, write_checkpoint
 from scripts.distil.sentences import Sentences, Texts, read_texts
 from scripts.release import shorten
 
@@ -44,7 +45,7 @@ LONGEST = 128  # tokens
 BUCKETS = {16: 2048, 48: 640, LONGEST: 96}  # most tokens of a sentence: sentences in a batch
 WEIGHTS = {"vector": 1.0, "output": 1.0, "similarity": 10.0}
 LEARNING_RATE, WARMUP_STEPS = 2e-3, 300
-WEIGHT_DECAY, BETAS, MAX_NORM = 0.01, (0.9, 0.98), 1.0
+WEIGHT_DECAY, MAX_NORM = 0.01, 1.0
 FREQUENT_WORDS = 5000  # keep their tokens, whatever the sentences are
 COUNTED_SENTENCES = 200_000  # from which the other tokens that are needed most are taken
 DRAWN_AT_ONCE = 4096
@@ -296,14 +297,6 @@ def learning_rate_factor(progress: float, step: int) -> float:
     return min(1, (step + 1) / WARMUP_STEPS) * 0.5 * (1 + math.cos(math.pi * progress))
 
 
-def make_optimizer(tower: nn.Module, learning_rate: float) -> torch.optim.Optimizer:
-    """Return AdamW, which lets matrices decay."""
-    matrices = [parameter for parameter in tower.parameters() if parameter.dim() > 1]
-    others = [parameter for parameter in tower.parameters() if parameter.dim() <= 1]
-    groups = [{"params": matrices, "weight_decay": WEIGHT_DECAY}, {"params": others, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, learning_rate, BETAS, fused=matrices[0].is_cuda)
-
-
 def add_gradients(tower: nn.Module, model: MusCALLModel, batches: list[Batch]) -> dict[str, torch.Tensor]:
     """Run a step forward and backward, and return its losses, in which each sentence counts as much."""
     device, losses = model.device, Counter()
@@ -344,7 +337,7 @@ def distil(
         every (`int`): Steps between two reports.
         report (`Callable`): Gets a row of losses and cosines.
     """
-    optimizer = make_optimizer(tower.train(), learning_rate)
+    optimizer = make_adamw(tower.train(), learning_rate, WEIGHT_DECAY)
     start = time.perf_counter()
     for step in range(1, steps + 1):
         progress = max((step - 1) / steps, (time.perf_counter() - start) / 60 / minutes)
@@ -378,13 +371,6 @@ def put(
     model.config.text_config = copy.deepcopy(tower.config)
 
 
-def save(model: MusCALLModel, processor: ProcessorMixin, folder: Path) -> None:
-    """Write a checkpoint in float32 with golden outputs; `scripts/release.py` shortens it."""
-    model.cpu().eval().save_pretrained(folder)
-    processor.save_pretrained(folder)
-    write_golden(folder)
-
-
 def teach(model: MusCALLModel, processor: ProcessorMixin, args: argparse.Namespace) -> None:
     """Train a small tower for a checkpoint and put it there."""
     texts, large = read_texts(args.texts), processor.tokenizer
@@ -396,13 +382,7 @@ def teach(model: MusCALLModel, processor: ProcessorMixin, args: argparse.Namespa
     dataset = Batches(texts, small, large, BUCKETS, args.seed + 1)
     batches = iter(DataLoader(dataset, None, num_workers=args.workers, pin_memory=args.device == "cuda"))
     validation = prepare_validation(texts, model, small, large)
-    with (args.output / "log.jsonl").open("w") as log:
-
-        def report(row: dict) -> None:
-            print(" ".join(f"{name} {value:.4g}" for name, value in row.items()), flush=True)
-            log.write(json.dumps(row) + "\n")
-            log.flush()
-
+    with reporting(args.output) as report:
         lengths = {"steps": args.steps, "minutes": args.minutes, "every": args.every}
         distil(tower, model, batches, validation, learning_rate=args.learning_rate, report=report, **lengths)
     put(model, processor, tower, small)
@@ -415,14 +395,13 @@ def main() -> None:
     folder = resolve(args.checkpoint)
     model = MusCALLModel.from_pretrained(folder, dtype=torch.float32).to(args.device).eval().requires_grad_(False)
     processor = AutoProcessor.from_pretrained(folder, trust_remote_code=True)
-    args.output.mkdir(parents=True, exist_ok=True)
     if args.tower:
         other = resolve(args.tower)
         tokenizer = AutoProcessor.from_pretrained(other, trust_remote_code=True).tokenizer
         put(model, processor, MusCALLModel.from_pretrained(other, dtype=torch.float32).text_model, tokenizer)
     else:
         teach(model, processor, args)
-    save(model, processor, args.output)
+    write_checkpoint(model, processor, args.output)
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -10,7 +10,6 @@ a checkpoint: the model of the taggers with the student in their place, and `log
 
 import argparse
 import copy
-import json
 import math
 import time
 from collections.abc import Callable
@@ -24,17 +23,18 @@ from transformers import AutoProcessor, ProcessorMixin
 from configuration_muscall import MusCALLMobileNetConfig
 from modeling_muscall import MusCALLModel
 from modeling_muscall_mobilenet import MusCALLMobileNetModel
-from muscall.checkpoint import resolve, write_golden
+from muscall.checkpoint import resolve
 from muscall.training.audioset import load_audioset_teacher
 from muscall.training.building import build_feature_extractor
 from scripts.distil.lessons import WEIGHTS, Lesson, Student, Teachers, measure_losses
+from scripts.distil.running import make_adamw, reporting, write_checkpoint
 from scripts.distil.sounds import RATE, Pool, augment, read_tracks
 
 
 SECONDS = 10  # of a window
 RENDERED = 0.2  # the share of rendered music in a batch
 LEARNING_RATE, WARMUP_STEPS = 3e-3, 300
-WEIGHT_DECAY, BETAS, MAX_NORM = 0.02, (0.9, 0.98), 2.0
+WEIGHT_DECAY, MAX_NORM = 0.02, 2.0
 AVERAGE_DECAY = 0.9985
 MEASURED_BATCHES = 12  # from which mean and spread of the AudioSet teacher's features are taken
 
@@ -93,13 +93,8 @@ def learning_rate_factor(step: int, steps: int) -> float:
 
 
 def make_optimizer(student: Student, steps: int) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LambdaLR]:
-    """Return AdamW, which lets matrices and filters decay, and its schedule."""
-    parameters = list(student.parameters())
-    groups = [
-        {"params": [parameter for parameter in parameters if parameter.dim() > 1], "weight_decay": WEIGHT_DECAY},
-        {"params": [parameter for parameter in parameters if parameter.dim() <= 1], "weight_decay": 0.0},
-    ]
-    optimizer = torch.optim.AdamW(groups, LEARNING_RATE, BETAS, fused=parameters[0].is_cuda)
+    """Return AdamW and its schedule."""
+    optimizer = make_adamw(student, LEARNING_RATE, WEIGHT_DECAY)
     return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: learning_rate_factor(step, steps))
 
 
@@ -160,9 +155,7 @@ def save(model: MusCALLModel, processor: ProcessorMixin, tower: MusCALLMobileNet
     model.config.audio_config, model.audio_model = config, MusCALLMobileNetModel(config)
     model.audio_model.load_state_dict(tower.state_dict())
     processor.feature_extractor = build_feature_extractor(model)
-    model.eval().save_pretrained(folder)
-    processor.save_pretrained(folder)
-    write_golden(folder)
+    write_checkpoint(model, processor, folder)
 
 
 def main() -> None:
@@ -186,14 +179,7 @@ def main() -> None:
     size = model.config.audio_config.hidden_size
     student = Student(MusCALLMobileNetConfig(window_seconds=SECONDS, hidden_size=size), teachers)
     student.to(args.device, memory_format=torch.channels_last)
-    args.output.mkdir(parents=True, exist_ok=True)
-    with (args.output / "log.jsonl").open("w") as log:
-
-        def report(row: dict) -> None:
-            print(" ".join(f"{name} {value:.4g}" for name, value in row.items()), flush=True)
-            log.write(json.dumps(row) + "\n")
-            log.flush()
-
+    with reporting(args.output) as report:
         student = distil(student, teachers, sounds, args.steps, args.batch_size, args.every, report)
     processor = AutoProcessor.from_pretrained(folder, trust_remote_code=True)
     save(model, processor, student.tower, args.output)

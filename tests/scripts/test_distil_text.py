@@ -13,6 +13,7 @@ from transformers import AlbertModel, AutoModel, AutoProcessor, BertTokenizer
 
 from muscall.checkpoint import check_golden
 from processing_muscall import MusCALLFeatureExtractor, MusCALLProcessor
+from scripts.distil.running import write_checkpoint
 from scripts.distil.sentences import Sentences, Texts, read_texts, split_sentences, write_texts
 from scripts.distil.text import (
     Batches,
@@ -27,7 +28,6 @@ from scripts.distil.text import (
     prune_tokenizer,
     put,
     rounded,
-    save,
 )
 from scripts.distil.texts import read_dictionary, read_music, read_wordnet
 from scripts.release import shorten
@@ -219,7 +219,7 @@ def test_a_run_lowers_the_loss_and_its_checkpoint_loads(model, tower, large, sma
     other = build_model(text_config=BERT, text_pooling="mean", audio_config=AUDIO, projection_dim=8)
     processor = MusCALLProcessor(MusCALLFeatureExtractor(window_seconds=1, num_mel_bins=32), large)
     put(other, processor, tower, small)
-    save(other, processor, tmp_path)
+    write_checkpoint(other, processor, tmp_path)
     check_golden(tmp_path)
     loaded = AutoModel.from_pretrained(tmp_path, trust_remote_code=True)
     assert loaded.config.text_config.model_type == "albert"
