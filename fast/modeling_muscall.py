@@ -173,7 +173,8 @@ class MusCALLModel(MusCALLPreTrainedModel):
 
         Args:
             pretrained_model_name_or_path (`str` or `os.PathLike`):
-                Any text encoder that `AutoModel` loads, for example `"sentence-transformers/all-MiniLM-L6-v2"`.
+                Any text encoder that `AutoModel` loads, for example `"sentence-transformers/all-MiniLM-L6-v2"`; or a
+                folder with a MusCALL checkpoint, whose text tower is taken.
             text_pooling (`str`, *optional*, defaults to `"mean"`):
                 `"eos"`, `"cls"` or `"mean"`; Sentence-Transformers models mostly use the mean, CLIP `"eos"`.
             config_kwargs:
@@ -184,10 +185,15 @@ class MusCALLModel(MusCALLPreTrainedModel):
         ```python
         >>> model = MusCALLModel.from_text_pretrained("sentence-transformers/all-MiniLM-L6-v2", projection_dim=256)
         ```"""
-        text_config = AutoConfig.from_pretrained(pretrained_model_name_or_path).get_text_config()
-        text_model = _text_encoder_class(text_config).from_pretrained(
-            pretrained_model_name_or_path, config=text_config, dtype=torch.float32
-        )
+        config_dict = PreTrainedConfig.get_config_dict(pretrained_model_name_or_path)[0]
+        if config_dict.get("model_type") == MusCALLConfig.model_type:
+            text_model = cls.from_pretrained(pretrained_model_name_or_path, dtype=torch.float32).text_model
+            text_config = text_model.config
+        else:
+            text_config = AutoConfig.from_pretrained(pretrained_model_name_or_path).get_text_config()
+            text_model = _text_encoder_class(text_config).from_pretrained(
+                pretrained_model_name_or_path, config=text_config, dtype=torch.float32
+            )
         model = cls(MusCALLConfig(text_config=text_config, text_pooling=text_pooling, **config_kwargs))
         model.text_model = text_model
         model.config.text_config.name_or_path = ""  # a local path means nothing in a published file

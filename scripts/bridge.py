@@ -1,38 +1,32 @@
 # Copyright 2026 The MusCALL repository authors. Licensed under the Apache License, Version 2.0.
 """
-Teach a model the classes of AudioSet that concern music, and the words that people use for them, in closed form.
+Teach a model the classes of AudioSet that concern music, in closed form, beside what it knows.
 
-    python -m scripts.bridge runs/distil runs/bridge --music runs/sounds/recorded --teacher mn04_as_mAP_432.pt \\
-        --labels class_labels_indices.csv --ontology ontology.json
+    python -m scripts.bridge runs/distil runs/bridge --language runs/language --corpus corpus/language \\
+        --music runs/sounds/recorded --teacher mn04_as_mAP_432.pt
     python -m scripts.bridge runs/distil runs/root --taggers runs/taggers ...
 
 The first is the fast model. In the second the student stands beside the taggers that taught it, in one tower: the mean
 of their features is what the space that they share is read from, and both say what the classes are.
 
-Two linear maps meet in a space with one dimension for each class. From a sentence to classes: human captions and
-lists of aspects of MusicCaps (the part whose audio is in the training split of AudioSet) with the labels of AudioSet,
-and the names and descriptions of the classes; no audio is needed. From the features of the audio tower to classes:
-what the teacher hears in music without captions. The new dimensions stand beside those that the model has, as further
-rows of its projections, so that it stays one dual encoder. Nothing that it knew is lost. At last the space is turned:
-its first dimensions say most, so that shorter embeddings are the beginnings of the whole ones.
-
-The captions come from google/MusicCaps on the Hub, or from `--captions`, a CSV file with its columns `caption`,
-`aspect_list` and `audioset_positive_labels`, without the evaluation part. `class_labels_indices.csv` and
-`ontology.json` are AudioSet's.
+Two maps meet in a space with one dimension for each class. From a sentence to classes: the text projection of the
+language stage (`recipes/language.yaml`, `scripts/language.py`), whose text tower all these models have; it needed no
+audio. From the features of the audio tower to classes, by linear regression: what the teacher hears in music without
+captions. The new dimensions stand beside those that the model has, as further rows of its projections, so that it
+stays one dual encoder. Nothing that it knew is lost. At last the space is turned: its first dimensions say most, so
+that shorter embeddings are the beginnings of the whole ones.
 """
 
 import argparse
-import ast
 import copy
 import json
-from dataclasses import dataclass
 from pathlib import Path
 
 import soundfile
 import soxr
 import torch
 import torch.nn.functional as F
-from datasets import load_dataset
+from datasets import Dataset
 from torch import nn
 from tqdm import tqdm
 from transformers import AutoProcessor, PreTrainedTokenizerBase
@@ -41,73 +35,13 @@ from configuration_muscall import MusCALLEnsembleConfig
 from modeling_muscall import MusCALLAudioTower, MusCALLEnsembleModel, MusCALLModel
 from muscall.training.audioset import RATE as TEACHER_RATE
 from muscall.training.audioset import AudioSetTeacher, load_audioset_teacher
-from scripts.files import read_csv
 from scripts.open_mix.tag_baseline import embed_sentences
 
 
-MUSIC, SINGING = "/m/04rlf", "/m/015lz1"  # in the ontology; all below them concerns music
-MIN_CAPTIONS = 15  # of another class, to be taken too
-TEMPLATES = ("{}", "{} music", "a {} track", "the sound of {}", "a song with {}")
-TEMPLATES += ("a {} song", "{} style", "{} beat with a groove", "{} sounds")
-RARE = 3e-3  # a rarer class weighs as much as one in this share of the captions
-TEXT_RIDGE, AUDIO_RIDGE = 30.0, 1000.0
+AUDIO_RIDGE = 1000.0
 SHARE = 0.6  # of the new dimensions, relative to those that were there: the similarities of both then spread alike
 WINDOWS_OF_A_TRACK = 3
-
-
-@dataclass(frozen=True)
-class Classes:
-    """
-    Classes of AudioSet.
-
-    Attributes:
-        ids (`list[str]`): `/m/05rwpb`, for instance.
-        names (`list[str]`): In words, `independent music`.
-        descriptions (`list[str]`): A sentence or two on each.
-        concern_music (`torch.BoolTensor` of shape `(classes,)`): Whether they are below music or singing.
-    """
-
-    ids: list[str]
-    names: list[str]
-    descriptions: list[str]
-    concern_music: torch.Tensor
-
-
-@dataclass(frozen=True)
-class Caption:
-    """A caption of MusicCaps, its aspects as one sentence, and the labels of AudioSet of the same recording."""
-
-    text: str
-    aspects: str
-    labels: list[str]
-
-
-def read_classes(labels: Path, ontology: Path) -> Classes:
-    """Read the classes of AudioSet in the order of the teacher's outputs."""
-    nodes = {node["id"]: node for node in json.loads(ontology.read_text(encoding="utf-8"))}
-    rows, below, waiting = read_csv(labels), set(), [MUSIC, SINGING]
-    while waiting:
-        below.add(identifier := waiting.pop())
-        waiting += nodes[identifier]["child_ids"]
-    ids, names = [row["mid"] for row in rows], [row["display_name"].lower() for row in rows]
-    described = [nodes[i]["description"] if i in nodes else name for i, name in zip(ids, names, strict=True)]
-    return Classes(ids, names, described, torch.tensor([identifier in below for identifier in ids]))
-
-
-def read_captions(path: Path | None) -> list[Caption]:
-    """Read the training part of MusicCaps, from a CSV file or, without one, from the Hub."""
-    if path is None:
-        rows = load_dataset("google/MusicCaps", split="train").filter(lambda row: not row["is_audioset_eval"])
-    else:
-        rows = read_csv(path)
-    return [
-        Caption(
-            row["caption"],
-            ", ".join(ast.literal_eval(row["aspect_list"])),
-            row["audioset_positive_labels"].split(","),
-        )
-        for row in rows
-    ]
+NUM_CAPTIONS = 400  # by which both parts of the space are measured
 
 
 @torch.no_grad()
@@ -205,43 +139,6 @@ def solve_ridge(inputs: torch.Tensor, targets: torch.Tensor, ridge: float) -> to
     return torch.linalg.solve(inputs.T @ inputs + ridge * torch.eye(inputs.shape[1]), inputs.T @ targets)
 
 
-def choose_classes(classes: Classes, captions: list[Caption]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the indices of the classes that are learnt, `(chosen,)`, and the labels `(captions, chosen)`."""
-    index = {identifier: number for number, identifier in enumerate(classes.ids)}
-    labels = torch.zeros(len(captions), len(classes.ids))
-    for row, caption in zip(labels, captions, strict=True):
-        row[[index[label] for label in caption.labels if label in index]] = 1
-    chosen = (classes.concern_music | (labels.sum(0) >= MIN_CAPTIONS)).nonzero()[:, 0]
-    return chosen, labels[:, chosen]
-
-
-def map_sentences(
-    model: MusCALLModel,
-    tokenizer: PreTrainedTokenizerBase,
-    captions: list[Caption],
-    classes: Classes,
-    chosen: torch.Tensor,
-    labels: torch.Tensor,
-) -> torch.Tensor:
-    """
-    Learn which sentences mean which classes: captions, their first sentences and their aspects mean their labels, and
-    each class is meant by its description and by its name in `TEMPLATES`. The rarer a class, the more it weighs.
-
-    Returns:
-        `torch.Tensor` of shape `(text hidden_size, chosen)`.
-    """
-    spread = labels.mean(0).clamp(min=RARE).sqrt()
-    kinds = [[caption.text for caption in captions], [caption.aspects for caption in captions]]
-    kinds.append([caption.text.split(". ")[0] for caption in captions])
-    targets = [(labels - labels.mean(0)) / spread] * len(kinds)
-    names = [classes.names[number] for number in chosen.tolist()]
-    kinds += [[template.format(name) for name in names] for template in TEMPLATES]
-    kinds.append([classes.descriptions[number] for number in chosen.tolist()])
-    targets += [torch.eye(len(chosen)) / spread] * (len(TEMPLATES) + 1)
-    embeds = embed_in_batches(model, tokenizer, [sentence for kind in kinds for sentence in kind])
-    return solve_ridge(F.normalize(embeds, dim=-1), torch.cat(targets), TEXT_RIDGE)
-
-
 def map_features(features: torch.Tensor, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """
     Learn what the teacher hears from the features of the tower, each logit standardised over the music.
@@ -295,7 +192,7 @@ def join(
 
     Args:
         model (`MusCALLModel`): With a MobileNet as its tower, perhaps beside taggers; it is changed.
-        text_weight, audio_weight, audio_bias: See [`map_sentences`] and [`map_features`].
+        text_weight, audio_weight, audio_bias: Of the language stage, and see [`map_features`].
         sentences (`torch.Tensor` of shape `(sentences, text hidden_size)`): Some captions as projections get them.
         features (`torch.Tensor` of shape `(windows, features)`): Of music, see [`hear_features`].
     """
@@ -340,32 +237,48 @@ def order_dimensions(model: MusCALLModel, sentences: torch.Tensor, features: tor
         projection[2].weight.copy_(turn @ projection[2].weight.double())
 
 
+def check_text_towers(models: dict[str, MusCALLModel]) -> None:
+    """
+    Check that all models understand sentences with one text tower.
+
+    Raises:
+        `ValueError`: if they do not.
+    """
+    (first_name, first), *others = models.items()
+    tensors = first.text_model.state_dict()
+    for name, model in others:
+        theirs = model.text_model.state_dict()
+        if theirs.keys() != tensors.keys() or not all(torch.equal(tensors[key], theirs[key]) for key in tensors):
+            raise ValueError(f"{name} must have the text tower of {first_name}, from which the taggers must start")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path, help="a checkpoint with a MobileNet as its audio tower")
     parser.add_argument("output_dir", type=Path)
     parser.add_argument("--taggers", type=Path, help="a checkpoint with a musicnn tower, which shall stand beside it")
+    parser.add_argument("--language", type=Path, required=True, help="what train.py makes of recipes/language.yaml")
+    parser.add_argument("--corpus", type=Path, required=True, help="what scripts/language.py writes")
     parser.add_argument("--music", type=Path, required=True, help="`recorded` of scripts.distil.music")
     parser.add_argument("--teacher", type=Path, required=True, help="mn04_as_mAP_432.pt of EfficientAT v0.0.1")
-    parser.add_argument("--labels", type=Path, required=True, help="AudioSet's class_labels_indices.csv")
-    parser.add_argument("--ontology", type=Path, required=True, help="AudioSet's ontology.json")
-    parser.add_argument("--captions", type=Path, help="a CSV file; by default google/MusicCaps from the Hub")
     args = parser.parse_args()
-    model = MusCALLModel.from_pretrained(args.model).eval()
-    if args.taggers:
-        model = join_towers(MusCALLModel.from_pretrained(args.taggers), model)
+    paths = [path for path in (args.language, args.model, args.taggers) if path]
+    models = {str(path): MusCALLModel.from_pretrained(path).eval() for path in paths}
+    check_text_towers(models)
+    language, model, *taggers = models.values()
+    if taggers:
+        model = join_towers(taggers[0], model)
     processor = AutoProcessor.from_pretrained(args.model, trust_remote_code=True)
-    classes, captions = read_classes(args.labels, args.ontology), read_captions(args.captions)
-    chosen, labels = choose_classes(classes, captions)
-    text_weight = map_sentences(model, processor.tokenizer, captions, classes, chosen, labels)
+    chosen = [row["index"] for row in json.loads((args.corpus / "classes.json").read_text(encoding="utf-8"))]
     features, logits = hear(model, load_audioset_teacher(args.teacher), args.music)
     audio_weight, audio_bias = map_features(features, logits[:, chosen])
-    sentences = embed_in_batches(model, processor.tokenizer, [caption.text for caption in captions[:400]])
-    join(model, text_weight, audio_weight, audio_bias, sentences, features)
+    captions = Dataset.from_parquet(str(args.corpus / "train.parquet"))["captions"]
+    sentences = embed_in_batches(model, processor.tokenizer, [row[0] for row in captions[:NUM_CAPTIONS]])
+    join(model, language.text_projection.weight.T, audio_weight, audio_bias, sentences, features)
     order_dimensions(model, sentences, features)
     model.save_pretrained(args.output_dir)
     processor.save_pretrained(args.output_dir)
-    print(f"{len(chosen)} classes from {len(captions)} captions and {len(features)} windows: {args.output_dir}")
+    print(f"{len(chosen)} classes from {len(features)} windows: {args.output_dir}")
 
 
 if __name__ == "__main__":

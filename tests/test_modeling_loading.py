@@ -248,6 +248,10 @@ def test_from_text_pretrained(tmp_path):
         model.save_pretrained(tmp_path / "muscall")
         loaded = AutoModel.from_pretrained(tmp_path / "muscall", trust_remote_code=True)
         assert torch.equal(loaded.get_text_features(**inputs).pooler_output[0], embeds)
+    other = MusCALLModel.from_text_pretrained(tmp_path / "muscall", audio_config=AUDIO, projection_dim=8)
+    assert other.config.projection_dim == 8 and str(tmp_path) not in other.config.to_json_string()
+    for name, tensor in model.text_model.state_dict().items():
+        assert torch.equal(other.text_model.state_dict()[name], tensor), name
 
 
 def test_from_clip_with_its_wrong_end_of_text(tmp_path):

@@ -14,6 +14,7 @@ import psutil
 import pytest
 import torch
 import yaml
+from corpora import write_embeds
 from forks import Fork, finish
 from helpers import ROOT, SIZES, make_sentence_model, save_teacher
 from huggingface_hub import ModelCard
@@ -178,6 +179,13 @@ def test_recipes_start(run_main, corpus, tmp_path, monkeypatch, path):
     args += ["--max_validation_tracks", "12", "--eval_batch_size", "4"]
     recipe = yaml.safe_load(path.read_text())
     sentences = str(make_sentence_model(tmp_path))
+    if path.stem == "language":
+        args += [
+            "--dataset",
+            str(write_embeds(tmp_path / "labels", 167)),
+            "--text_model_name_or_path",
+            str(tmp_path / "bert"),
+        ]
     if "content_weighting" in recipe:
         args += ["--sentence_model_name_or_path", sentences]
     if path.stem in ("release", "distil"):  # what runs/tag_phrases and runs/taggers are
@@ -196,6 +204,23 @@ def test_recipes_start(run_main, corpus, tmp_path, monkeypatch, path):
         run_main(args)
     assert np.isfinite(read_log(tmp_path / "run")[-1]["loss"])
     assert [path.name for path in list_checkpoints(tmp_path / "run" / "checkpoints")][-1] == "step-0000001"
+
+
+@pytest.mark.slow
+def test_sentences_learn_without_audio(run_main, recipe, tmp_path):
+    corpus = write_embeds(tmp_path / "corpus", 4)
+    args = arguments(recipe, corpus, tmp_path / "run", "--freeze_audio_steps", -1, "--num_workers", 0)
+    settings = yaml.safe_load(Path(recipe).read_text())["model_config"] | {"projection_dim": 4}
+    run_main([*args, "--model_config", json.dumps(settings), "--num_epochs", "20"])
+    log = read_log(tmp_path / "run")
+    losses = [entry["loss"] for entry in log if "loss" in entry]
+    assert np.mean(losses[-3:]) < 0.5 * np.mean(losses[:3])
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert results["test"]["text_to_audio_MRR"] > 0.9 > results["chance"]["text_to_audio_MRR"]
+    assert "stored embeddings in the place of audio" in (tmp_path / "run" / "README.md").read_text()
+    steps = [load_file(path / "model.safetensors") for path in list_checkpoints(tmp_path / "run" / "checkpoints")]
+    moved = {name.split(".")[1] for name in steps[0] if not torch.equal(steps[0][name], steps[1][name])}
+    assert moved == {"text_model", "text_projection", "logit_scale"}
 
 
 @pytest.mark.slow

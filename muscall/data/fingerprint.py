@@ -5,9 +5,10 @@ import hashlib
 import math
 import os
 
+import numpy as np
 from datasets import Dataset, IterableDataset
 
-from muscall.data.tracks import track_id
+from muscall.data.tracks import EMBEDS_COLUMN, track_id
 
 
 READ_TRACKS = 1000  # of each split at most: reading pieces of every file of a large corpus would take minutes
@@ -41,6 +42,8 @@ def _size(path: str | None) -> int | None:
 
 
 def _content(track: dict) -> int | None:
+    if embeds := track.get(EMBEDS_COLUMN):
+        return track_id(np.asarray(embeds, np.float32).tobytes())
     try:
         return track_id(track["path"] if track["bytes"] is None else track["bytes"])
     except OSError:

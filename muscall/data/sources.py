@@ -65,7 +65,8 @@ def load_corpus(
         dataset (`str`): Anything that one of `LAYOUTS` reads, else what `datasets.load_dataset` takes.
         name (`str`, *optional*): The configuration of a Hub dataset.
         audio_column (`str`, *optional*, defaults to the first there is of `AUDIO_COLUMNS`):
-            Column of audio: paths, or `datasets` audio.
+            Column of audio: paths, or `datasets` audio. A column `audio_embeds` of stored embeddings can stand in its
+            place, for sentences that learn without audio; then it is a column of the splits too, which have no files.
         caption_column (`str`, *optional*, defaults to the first there is of `CAPTION_COLUMNS`):
             Column of captions: a string or a list of strings. Rows of one file are one track with several captions.
         holdout_fraction (`float`, *optional*, defaults to 0.1):

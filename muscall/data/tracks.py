@@ -24,7 +24,20 @@ from processing_muscall import AudioReader
 
 FEATURES = Features({"path": Value("string"), "bytes": Value("binary")})
 # In order of preference, where no column is named. A sample of a tar file has a column for each of its files.
-AUDIO_COLUMNS = ("audio", "file_name", "audio_path", "path", "file", "flac", "mp3", "wav", "ogg", "opus")
+AUDIO_COLUMNS = (
+    "audio",
+    "file_name",
+    "audio_path",
+    "path",
+    "file",
+    "flac",
+    "mp3",
+    "wav",
+    "ogg",
+    "opus",
+    "audio_embeds",
+)
+EMBEDS_COLUMN = "audio_embeds"  # stored embeddings in the place of audio
 CAPTION_COLUMNS = ("captions", "caption", "text", "json.captions", "json.caption", "json.text", "txt")
 LICENCE_COLUMNS = ("licence", "license", "json.licence", "json.license")
 TRACK_ID_PIECE = 16384  # bytes
@@ -115,6 +128,8 @@ def stream_tracks(
         raise ValueError(f"{where} has no rows")
     names = list(_with_json_fields(first))
     reader = RowReader.choose(names, audio_column, folder, npy_sampling_rate, where)
+    if reader.audio_column == EMBEDS_COLUMN:
+        raise ValueError(f"{where} has stored embeddings, which are read whole: it goes without streaming")
     caption_column = choose_column(names, caption_column, CAPTION_COLUMNS, "caption", where)
     return rows.map(partial(_stream_track, reader, caption_column), remove_columns=[*first])
 
@@ -168,6 +183,8 @@ def merge_tracks(
     if len(rows) == 0:
         raise ValueError(f"{where} has no rows")
     licences = rows[reader.licence_column] if reader.licence_column else [None] * len(rows)
+    if reader.audio_column == EMBEDS_COLUMN:
+        return _embedded_tracks(rows[EMBEDS_COLUMN], texts, licences, where)
     rows = _audio_rows(rows, reader.audio_column, where)
     contents = rows.select_columns("bytes").with_format("arrow")[:]["bytes"]  # on disk
     paths, sizes = list(rows["path"]), pc.binary_length(contents).to_pylist()
@@ -184,6 +201,38 @@ def merge_tracks(
         column = [merged.get(row, []) for row in range(len(rows))]
         rows = rows.add_column(name, column, feature=List(Value("string")))
     return rows.select([numbers[0] for numbers in groups])  # last: a column added after it copies the audio
+
+
+def _embedded_tracks(embeds: list, texts: dict[str, list[list[str]]], licences: list, where: str) -> Dataset:
+    """
+    Return rows that have an embedding and no audio as tracks, each of which is called by its row.
+
+    Raises:
+        `ValueError`: if an embedding is no list of as many numbers as the first, or says nothing: all 0, NaN or Inf.
+    """
+    for number, row in enumerate(embeds):
+        is_vector = isinstance(row, list) and len(row) == len(embeds[0]) and None not in row
+        if not is_vector or not np.isfinite(row).all() or not np.any(row):
+            raise ValueError(
+                f"{where}, row {number}: `{EMBEDS_COLUMN}` must hold as many finite numbers as in row 0, not all 0, "
+                f"got {row!r:.80}"
+            )
+    count, string = len(embeds), Value("string")
+    columns = {
+        "path": ([f"{where}, row {number}" for number in range(count)], string),
+        "bytes": ([None] * count, Value("binary")),
+        "sampling_rate": ([None] * count, Value("int64")),
+        "licence": ([licence and str(licence) for licence in licences], string),
+        EMBEDS_COLUMN: (embeds, List(Value("float32"))),
+        **{name: (column, List(string)) for name, column in texts.items()},
+    }
+    features = Features({name: feature for name, (_, feature) in columns.items()})
+    return Dataset.from_dict({name: values for name, (values, _) in columns.items()}, features=features)
+
+
+def has_embeds(tracks: Dataset | IterableDataset) -> bool:
+    """Return whether a split has stored embeddings in the place of audio."""
+    return EMBEDS_COLUMN in (tracks.column_names or [])
 
 
 def _group_rows(tracks: list[dict], sizes: list[int | None], contents: pa.ChunkedArray) -> list[list[int]]:
@@ -295,14 +344,14 @@ def _to_id(digest: bytes) -> int:
 
 def check_readable(tracks: Dataset, split: str, sampling_rate: int) -> None:
     """
-    Open every file of a split that will be evaluated and read its end, so that one that is missing, of another format
-    or cut off is reported before the training and not after it.
+    Open every file of a split that will be evaluated, where it has files, and read its end, so that one that is
+    missing, of another format or cut off is reported before the training and not after it.
 
     Raises:
         `ValueError`: if files cannot be opened; the message names each.
     """
     reasons = []
-    for track in tracks:
+    for track in () if has_embeds(tracks) else tracks:
         try:
             with AudioReader(audio_source(track), sampling_rate) as reader:
                 reader.read(reader.num_samples - 1)

@@ -11,7 +11,7 @@ from datasets.distributed import split_dataset_by_node
 from transformers import PreTrainedTokenizerBase
 
 from muscall.captions import CaptionEmbeddings
-from muscall.data.tracks import audio_source, caption_id, track_id
+from muscall.data.tracks import EMBEDS_COLUMN, audio_source, caption_id, track_id
 from processing_muscall import AudioReader
 
 
@@ -20,7 +20,8 @@ MAX_FAILURES = 100  # tracks in a row that cannot be read
 
 class TrainingWindows(torch.utils.data.Dataset):
     """
-    A random window and a random caption of each track, the same for the same seed, epoch and track.
+    A random window and a random caption of each track, the same for the same seed, epoch and track. Where the corpus
+    has stored embeddings in the place of audio, the embedding stands in the place of the window.
 
     A file that cannot be read is replaced by another random track and named in the item, so that the caller can report
     it and stop when there are too many.
@@ -50,8 +51,8 @@ class TrainingWindows(torch.utils.data.Dataset):
         Return a random window and a random caption of a track, or of another where this one cannot be read.
 
         Returns:
-            `dict`: `input_values` `(window_samples,)`, `caption`, `track_id`, the `index` that was read, and the
-            `unreadable` tracks: pairs of an index and a reason.
+            `dict`: `input_values` `(window_samples,)` or `audio_embeds` `(projection_dim,)`, `caption`, `track_id`,
+            the `index` that was read, and the `unreadable` tracks: pairs of an index and a reason.
         """
         unreadable = []
         while True:
@@ -132,6 +133,10 @@ class TrainingStream(torch.utils.data.IterableDataset):
 
 def _read_window(track: dict, sampling_rate: int, window_samples: int, random: np.random.Generator) -> dict:
     """Read a random window and a random caption of a track."""
+    if embeds := track.get(EMBEDS_COLUMN):
+        embeds = np.asarray(embeds, np.float32)
+        caption = track["captions"][random.integers(len(track["captions"]))]
+        return {EMBEDS_COLUMN: embeds, "caption": caption, "track_id": track_id(embeds.tobytes())}
     source = audio_source(track)
     if isinstance(source, dict) and source["sampling_rate"] == sampling_rate:  # read no more of it than is needed
         start = int(random.integers(max(0, source["array"].shape[-1] - window_samples) + 1))
@@ -180,8 +185,9 @@ class TrainingCollator:
         }
         if self.caption_embeds is not None:
             targets["caption_embeds"] = torch.from_numpy(self.caption_embeds[captions])
+        audio = EMBEDS_COLUMN if EMBEDS_COLUMN in items[0] else "input_values"
         return {
-            "inputs": {"input_values": torch.from_numpy(np.stack([item["input_values"] for item in items])), **text},
+            "inputs": {audio: torch.from_numpy(np.stack([item[audio] for item in items])), **text},
             "targets": targets,
             "unreadable": [failure for item in items for failure in item["unreadable"]],
         }

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from modeling_muscall import MusCALLModel
 from muscall.cache import CACHE, replace_file
-from muscall.data.tracks import list_captions
+from muscall.data.tracks import EMBEDS_COLUMN, has_embeds, list_captions
 from muscall.encoder import Encoder, MusCALLEncoder
 from processing_muscall import MusCALLProcessor
 
@@ -77,7 +77,8 @@ def embed_corpus(
     num_workers: int = 0,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """
-    Embed all tracks of a corpus and all their captions with a model in training; arguments as in [`embed`].
+    Embed all tracks of a corpus and all their captions with a model in training; arguments as in [`embed`]. Stored
+    embeddings of a corpus without audio are taken as they are.
 
     Returns:
         `text_embeds` of shape `(num_captions, projection_dim)`, `audio_ids` of shape `(num_captions,)`, the row of
@@ -88,7 +89,10 @@ def embed_corpus(
         broadcast(buffer)
     encoder = MusCALLEncoder(model, processor)
     captions, audio_ids = list_captions(tracks)
-    audio_embeds = embed(encoder, "audio", tracks, accelerator, batch_size, num_workers)
+    if has_embeds(tracks):
+        audio_embeds = torch.tensor(tracks[EMBEDS_COLUMN])
+    else:
+        audio_embeds = embed(encoder, "audio", tracks, accelerator, batch_size, num_workers)
     text_embeds = embed(encoder, "text", captions, accelerator, batch_size)
     return text_embeds, audio_ids, audio_embeds
 

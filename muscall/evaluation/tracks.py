@@ -8,7 +8,7 @@ from datasets import ClassLabel, Dataset, List, Value
 
 from muscall.data.sources import label_folders, load_splits
 from muscall.data.texts import parse_list
-from muscall.data.tracks import choose_column, flatten, merge_tracks, read_captions
+from muscall.data.tracks import choose_column, flatten, has_embeds, merge_tracks, read_captions
 from muscall.evaluation.presets import PRESETS
 
 
@@ -101,6 +101,8 @@ class Tracks:
             column = choose_column(rows.column_names, self.metadata_column, (), "metadata", where)
             texts["metadata"] = [_as_text(value) for value in rows[column]]
         tracks = merge_tracks(rows, self.folders.get(split), self.audio_column, texts, self.npy_sampling_rate, where)
+        if has_embeds(tracks):
+            raise ValueError(f"{where} has stored embeddings in the place of audio: there is nothing to hear")
         if self.kind == "labels" and not self.multi_label:
             for number, labels in enumerate(tracks["labels"]):
                 if len(names := sorted(set(labels))) != 1:

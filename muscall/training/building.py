@@ -19,7 +19,7 @@ from modeling_muscall import AUDIO_MODELS, MusCALLAudioTower, MusCALLModel
 from muscall.captions import CaptionEmbeddings
 from muscall.checkpoint import damaged_weights_in_words, resolve
 from muscall.data.sources import load_corpus, load_splits, mix_corpora
-from muscall.data.tracks import check_readable
+from muscall.data.tracks import EMBEDS_COLUMN, check_readable, has_embeds
 from muscall.data.windows import TrainingCollator, TrainingStream, TrainingWindows
 from muscall.launch import launcher_precision, start_accelerator
 from muscall.training.arguments import ROOT, DataArguments, ModelArguments, TrainingArguments
@@ -181,7 +181,7 @@ def load_corpora(datasets: list[str], data_args: DataArguments, seed: int) -> di
     Load datasets, each a Hub id, a folder or a file, and mix them: `train`, `validation` and `test`.
 
     Raises:
-        `ValueError`: if an argument about the data has no effect on these datasets.
+        `ValueError`: if an argument about the data has no effect on these datasets, or if they cannot be mixed.
     """
     if data_args.holdout_fraction != DataArguments.holdout_fraction and not data_args.streaming:
         split_names = [load_splits(dataset, data_args.dataset_name)[0].keys() for dataset in datasets]
@@ -203,6 +203,10 @@ def load_corpora(datasets: list[str], data_args: DataArguments, seed: int) -> di
         )
         for dataset in datasets
     ]
+    if len({has_embeds(tracks) for corpus in corpora for tracks in corpus.values()}) > 1:
+        raise ValueError(
+            f"{' and '.join(datasets)}: some have audio and some stored embeddings, which cannot be mixed"
+        )
     splits = mix_corpora(corpora, data_args.dataset_weights, seed)
     known = [tracks for tracks in splits.values() if isinstance(tracks, Dataset)]
     if data_args.npy_sampling_rate and not any(any(tracks["sampling_rate"]) for tracks in known):
@@ -226,8 +230,10 @@ def build_data(
 
     Raises:
         `ValueError`: if there are fewer training tracks than pairs in a batch, if a track that will be evaluated
-            cannot be read, or if a loss needs what a stream does not give.
+            cannot be read, or if a loss needs what a stream, or stored embeddings, do not give.
     """
+    if has_embeds(splits["train"]):
+        check_embeds(splits["train"], model, args)
     batch_size = args.batch_size * accelerator.num_processes
     if not data_args.streaming and len(splits["train"]) < batch_size:
         raise ValueError(
@@ -255,6 +261,25 @@ def build_data(
         loader = accelerator.prepare(loader)
     steps_per_epoch = data_args.steps_per_epoch if data_args.streaming else len(loader)
     return TrainingData(splits, validation, windows, loader, steps_per_epoch, batch_size)
+
+
+def check_embeds(tracks: Dataset, model: MusCALLModel, args: TrainingArguments) -> None:
+    """
+    Check that a model can learn from stored embeddings.
+
+    Raises:
+        `ValueError`: if they are of another size than those of the model, or if something is to learn from audio.
+    """
+    size, expected = len(tracks[0][EMBEDS_COLUMN]), model.config.projection_dim
+    if size != expected:
+        raise ValueError(
+            f"the stored embeddings have {size} numbers, those of the model {expected}: set projection_dim"
+        )
+    if args.freeze_audio_steps >= 0 or args.ssl_weight:
+        raise ValueError(
+            "the corpus has stored embeddings, from which the audio tower cannot learn: set freeze_audio_steps to -1 "
+            "and leave out ssl_weight and distillation_teacher"
+        )
 
 
 def build_windows(
@@ -290,11 +315,12 @@ def build_caption_embeddings(
         return CaptionEmbeddings(captions, args.sentence_model_name_or_path)
 
 
-def build_objective(model: MusCALLModel, args: TrainingArguments) -> Objective:
+def build_objective(model: MusCALLModel, args: TrainingArguments, stored_embeds: bool = False) -> Objective:
     """Return the model with the tasks that it learns, towers frozen as at the first step."""
     tasks: list[Task] = []
     if not args.only_distils:
-        tasks.append(ContrastiveTask(model, args.content_weighting, args.content_weight_reference_batch or None))
+        reference_batch_size = args.content_weight_reference_batch or None
+        tasks.append(ContrastiveTask(model, args.content_weighting, reference_batch_size, stored_embeds))
     if args.ssl_weight:
         tasks.append(SelfSupervisionTask(model.config.audio_config.hidden_size, args.ssl_weight))
     if args.distillation_teacher:

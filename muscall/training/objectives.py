@@ -33,18 +33,21 @@ class Chunk:
     Some pairs of the batch of this process, as the tasks see them.
 
     Attributes:
-        audio (`BaseModelOutputWithPooling`):
+        audio (`BaseModelOutputWithPooling`, *optional*):
             The output of the audio tower: a row for the window of each pair, then, with self-supervision, one for each
-            second view.
+            second view. `None` where the corpus has stored embeddings.
         text (`dict[str, torch.Tensor]`):
             `input_ids` and the rest of what the text encoder takes, of shape `(pairs, sequence_length)`.
         teacher_features (`torch.FloatTensor` of shape `(pairs, patches, hidden_size)`, *optional*):
             With distillation, what the teacher makes of the windows.
+        audio_embeds (`torch.FloatTensor` of shape `(pairs, projection_dim)`, *optional*):
+            The embeddings that the corpus has in the place of audio.
     """
 
-    audio: BaseModelOutputWithPooling
+    audio: BaseModelOutputWithPooling | None
     text: dict[str, torch.Tensor]
     teacher_features: torch.Tensor | None = None
+    audio_embeds: torch.Tensor | None = None
 
     @property
     def num_pairs(self) -> int:
@@ -103,25 +106,32 @@ class ContrastiveTask(Task):
             Whether pairs count by `content_weights` of their captions.
         reference_batch_size (`int`, *optional*, defaults to 256):
             That of `content_weights`.
+        stored_embeds (`bool`, *optional*, defaults to `False`):
+            Whether the corpus has embeddings in the place of audio, from which the side of the sentences alone learns.
     """
 
     name = "contrastive"
-    trains = frozenset({"audio_model", "text_model", "audio_projection", "text_projection", "logit_scale"})
 
     def __init__(
         self,
         model: MusCALLModel,
         content_weighting: bool = False,
         reference_batch_size: int | None = REFERENCE_BATCH_SIZE,
+        stored_embeds: bool = False,
     ) -> None:
         super().__init__()
+        text_side = frozenset({"text_model", "text_projection", "logit_scale"})
+        self.trains = text_side if stored_embeds else text_side | {"audio_model", "audio_projection"}
         self.model, self.content_weighting, self.reference_batch_size = model, content_weighting, reference_batch_size
 
     def forward(self, chunk: Chunk) -> dict[str, torch.Tensor]:
         """Return `text_embeds` and `audio_embeds` of shape `(pairs, projection_dim)`, L2-normalised."""
         text_embeds = self.model.get_text_features(**chunk.text).pooler_output
-        pooled = chunk.audio.pooler_output[: chunk.num_pairs]
-        return {"text_embeds": text_embeds, "audio_embeds": F.normalize(self.model.audio_projection(pooled), dim=-1)}
+        if chunk.audio_embeds is None:
+            audio_embeds = self.model.audio_projection(chunk.audio.pooler_output[: chunk.num_pairs])
+        else:
+            audio_embeds = chunk.audio_embeds
+        return {"text_embeds": text_embeds, "audio_embeds": F.normalize(audio_embeds, dim=-1)}
 
     def loss(self, embeds: dict[str, torch.Tensor], targets: dict[str, torch.Tensor]) -> torch.Tensor:
         weights = None
@@ -267,19 +277,22 @@ class Objective(nn.Module):
 
     def forward(
         self,
-        input_values: torch.Tensor,
+        input_values: torch.Tensor | None = None,
         second_view: torch.Tensor | None = None,
         teacher_features: torch.Tensor | None = None,
+        audio_embeds: torch.Tensor | None = None,
         **text: torch.Tensor,
     ) -> dict[str, torch.Tensor]:
         """
         Args:
-            input_values (`torch.FloatTensor` of shape `(batch_size, samples)`):
-                One window of each track.
+            input_values (`torch.FloatTensor` of shape `(batch_size, samples)`, *optional*):
+                One window of each track; without them, `audio_embeds` stand in their place.
             second_view (`torch.FloatTensor` of shape `(batch_size, samples)`, *optional*):
                 The same windows, augmented otherwise.
             teacher_features (`torch.FloatTensor` of shape `(batch_size, patches, hidden_size)`, *optional*):
                 What the teacher makes of `input_values`.
+            audio_embeds (`torch.FloatTensor` of shape `(batch_size, projection_dim)`, *optional*):
+                What a corpus without audio has for each track.
             text:
                 `input_ids` and the rest of what the text encoder takes, of shape `(batch_size, sequence_length)`.
 
@@ -287,7 +300,8 @@ class Objective(nn.Module):
             What the tasks return for these pairs.
         """
         windows = input_values if second_view is None else torch.cat([input_values, second_view])
-        chunk = Chunk(self.audio_tower(windows), text, teacher_features)
+        audio = None if windows is None else self.audio_tower(windows)
+        chunk = Chunk(audio, text, teacher_features, audio_embeds)
         # The contrastive task comes last: its embeddings are those whose norms are logged.
         return {name: values for task in reversed(self.tasks) for name, values in task.forward(chunk).items()}
 

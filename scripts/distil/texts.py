@@ -20,9 +20,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 from corpus.build import CORPUS
-from scripts.bridge import read_captions, read_classes
 from scripts.distil.sentences import Texts, split_sentences, write_texts
 from scripts.files import read_csv
+from scripts.language import read_captions, read_classes
 
 
 PHRASES = Path(__file__).parents[1] / "open_mix" / "phrases.csv"
@@ -61,7 +61,7 @@ def read_music(captions: Path, labels: Path, ontology: Path) -> Texts:
     """Return what is said of music, and what is kept for validation."""
     texts, kept = Texts(), []
     for number, caption in enumerate(read_captions(captions)):
-        aspects = caption.aspects.split(", ")
+        aspects = caption.aspects
         if number % VALIDATION_SHARE:
             texts.captions += [caption.text] * CAPTION_COUNTS
             texts.aspects.append(aspects)

@@ -8,13 +8,14 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import soundfile
-from corpora import RATE, check, make_bytes, make_tracks, write_ramp, write_table
+from corpora import RATE, check, make_bytes, make_tracks, write_embeds, write_ramp, write_table
 from datasets import Dataset
 from helpers import ROOT
 from transformers import CLIPTokenizer
 
+from muscall.data.fingerprint import describe_changes, fingerprint_corpus
 from muscall.data.sources import load_corpus
-from muscall.data.tracks import caption_id, check_readable, track_id
+from muscall.data.tracks import caption_id, check_readable, has_embeds, track_id
 from muscall.data.windows import TrainingCollator, TrainingWindows
 from muscall.training.losses import duplicate_mask
 
@@ -157,3 +158,45 @@ def test_equal_tracks_and_captions_have_equal_ids(tmp_path):
         "targets"
     ]
     assert duplicate_mask(**targets).tolist() == [[False, True, True], [True, False, False], [True, False, False]]
+
+
+def test_stored_embeddings_stand_in_the_place_of_audio(tmp_path):
+    corpus = load_corpus(str(write_embeds(tmp_path / "corpus", 4)))
+    assert {split: len(rows) for split, rows in corpus.items()} == {"train": 24, "validation": 8, "test": 8}
+    assert has_embeds(corpus["train"])
+    check_readable(corpus["test"], "test", RATE)  # there is nothing to open
+    windows = TrainingWindows(corpus["train"], RATE, RATE, seed=0)
+    first, same, other = (windows[index] for index in (0, 4, 5))
+    assert first["audio_embeds"].tolist() == [1, 0, 0, 0] and first["audio_embeds"].dtype == np.float32
+    assert first["caption"] in ("kind 0", "a 0") and first["track_id"] == same["track_id"] != other["track_id"]
+    batch = TrainingCollator(CLIPTokenizer.from_pretrained(ROOT / "clip_tokenizer"))([first, same, other])
+    assert batch["inputs"]["audio_embeds"].shape == (3, 4) and "input_values" not in batch["inputs"]
+    whole = load_corpus(str(tmp_path / "corpus" / "train.parquet"))  # without splits of its own
+    assert [len(whole[split]) for split in ("train", "validation", "test")] == [20, 2, 2]
+
+
+def test_other_embeddings_are_another_corpus(tmp_path):
+    corpus = load_corpus(str(write_embeds(tmp_path / "first", 4)))
+    other = load_corpus(str(write_embeds(tmp_path / "second", 4)))
+    assert describe_changes(fingerprint_corpus(corpus), fingerprint_corpus(other)) == ""
+    twice = [[2 * number for number in row] for row in other["train"]["audio_embeds"]]
+    other["train"] = other["train"].remove_columns("audio_embeds").add_column("audio_embeds", twice)
+    assert "audio of train are others" in describe_changes(fingerprint_corpus(corpus), fingerprint_corpus(other))
+
+
+@pytest.mark.parametrize("bad", [[1.0], [0.0, 0.0], [1.0, float("nan")], None, "far"])
+def test_embeddings_that_say_nothing_are_refused(tmp_path, bad):
+    rows = [{"caption": "calm", "audio_embeds": [1.0, 2.0]}, {"caption": "loud", "audio_embeds": bad}]
+    path = tmp_path / "corpus.json"
+    if isinstance(bad, str):  # a column of texts
+        rows[0]["audio_embeds"] = "near"
+    write_table(path, rows if bad != [1.0, float("nan")] else [])
+    if bad == [1.0, float("nan")]:
+        path = write_table(tmp_path / "corpus.parquet", rows)
+    with pytest.raises(ValueError, match="row [01]: `audio_embeds` must hold as many finite numbers as in row 0"):
+        load_corpus(str(path))
+
+
+def test_stored_embeddings_are_not_streamed(tmp_path):
+    with pytest.raises(ValueError, match="has stored embeddings, which are read whole: it goes without streaming"):
+        load_corpus(str(write_embeds(tmp_path, 4)), streaming=True)

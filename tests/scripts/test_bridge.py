@@ -1,68 +1,26 @@
 # Copyright 2026 The MusCALL repository authors. Licensed under the Apache License, Version 2.0.
 """Classes of sounds and the words for them join a model, and what it knew stays."""
 
-import json
-
 import pytest
 import torch
 import torch.nn.functional as F
 from small_models import MOBILENET, MUSICNN, build_model, build_waves
 
 from scripts.bridge import (
-    Caption,
-    choose_classes,
+    check_text_towers,
     hear_features,
     join,
     join_projection,
     join_towers,
     map_features,
     order_dimensions,
-    read_captions,
-    read_classes,
     solve_ridge,
 )
-
-
-NODES = [
-    {"id": "/m/04rlf", "description": "Organised sound.", "child_ids": ["/m/reggae"]},
-    {"id": "/m/reggae", "description": "Music of Jamaica.", "child_ids": []},
-    {"id": "/m/015lz1", "description": "Words and tones.", "child_ids": []},
-    {"id": "/m/train", "description": "A train passes.", "child_ids": []},
-]
-LABELS = 'index,mid,display_name\n0,/m/reggae,"Reggae"\n1,/m/train,"Train"\n2,/m/04rlf,"Music"\n'
-
-
-@pytest.fixture
-def classes(tmp_path):
-    (tmp_path / "ontology.json").write_text(json.dumps(NODES))
-    (tmp_path / "labels.csv").write_text(LABELS)
-    return read_classes(tmp_path / "labels.csv", tmp_path / "ontology.json")
 
 
 def build():
     config = {"model_type": "muscall_mobilenet_model", **MOBILENET}
     return build_model(audio_config=config, projection_hidden_size=20)
-
-
-def test_classes_below_music_are_found(classes):
-    assert classes.names == ["reggae", "train", "music"]
-    assert classes.descriptions[0] == "Music of Jamaica."
-    assert classes.concern_music.tolist() == [True, False, True]
-
-
-def test_another_class_is_learnt_where_enough_captions_have_it(classes):
-    captions = [Caption("A train passes by.", "train", ["/m/train", "/m/unknown"])] * 15
-    assert choose_classes(classes, captions[:14])[0].tolist() == [0, 2]
-    chosen, labels = choose_classes(classes, captions)
-    assert chosen.tolist() == [0, 1, 2]
-    assert labels[0].tolist() == [0, 1, 0]
-
-
-def test_captions_are_read_from_a_table(tmp_path):
-    (tmp_path / "captions.csv").write_text(
-        "ytid,audioset_positive_labels,aspect_list,caption\nx,\"/m/a,/m/b\",\"['sad', 'slow']\",A sad song.\n"
-    )
-    assert read_captions(tmp_path / "captions.csv") == [Caption("A sad song.", "sad, slow", ["/m/a", "/m/b"])]
 
 
 def test_a_ridge_of_nothing_is_least_squares():
@@ -159,3 +117,11 @@ def test_a_turned_space_keeps_similarities_and_begins_with_what_says_most():
     torch.testing.assert_close(after[0] @ after[1].T, before[0] @ before[1].T, atol=1e-5, rtol=0)
     energy = sum(part.square().mean(0) for part in after)
     assert (energy.diff() < 1e-6).all()
+
+
+def test_all_models_have_one_text_tower():
+    first, second = build(), build()
+    check_text_towers({"runs/language": first, "runs/distil": second})
+    next(second.text_model.parameters()).data += 1
+    with pytest.raises(ValueError, match="runs/distil must have the text tower of runs/language"):
+        check_text_towers({"runs/language": first, "runs/distil": second})

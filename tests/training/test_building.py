@@ -5,13 +5,22 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from corpora import make_tracks, write_embeds, write_table
 from datasets import Dataset
 from helpers import save_model
 from small_models import TEXT, build_musicnn
 from tiny_objective import make_objective
 
-from muscall.training.arguments import ModelArguments, TrainingArguments
-from muscall.training.building import TrainingData, build_model, build_optimizer, frozen_towers
+from muscall.data.sources import load_corpus
+from muscall.training.arguments import DataArguments, ModelArguments, TrainingArguments
+from muscall.training.building import (
+    TrainingData,
+    build_model,
+    build_optimizer,
+    check_embeds,
+    frozen_towers,
+    load_corpora,
+)
 
 
 def test_a_model_starts_from_a_pretrained_tower(tmp_path):
@@ -92,3 +101,21 @@ def test_batches_go_on_from_any_step(monkeypatch):
     every = [(epoch, number) for epoch in range(2) for number in range(3)]
     for step in range(7):
         assert list(data.batches(step, num_epochs=2)) == every[step:]
+
+
+def test_stored_embeddings_that_a_model_cannot_learn_from(tmp_path):
+    tracks = load_corpus(str(write_embeds(tmp_path / "embeds", 4)))["train"]
+    model = SimpleNamespace(config=SimpleNamespace(projection_dim=4))
+    check_embeds(tracks, model, TrainingArguments(freeze_audio_steps=-1))
+    with pytest.raises(ValueError, match="the audio tower cannot learn: set freeze_audio_steps to -1"):
+        check_embeds(tracks, model, TrainingArguments())
+    model.config.projection_dim = 8
+    with pytest.raises(ValueError, match="have 4 numbers, those of the model 8: set projection_dim"):
+        check_embeds(tracks, model, TrainingArguments(freeze_audio_steps=-1))
+
+
+def test_audio_and_stored_embeddings_are_not_mixed(tmp_path):
+    embeds = write_embeds(tmp_path / "embeds", 4)
+    audio = write_table(tmp_path / "audio.jsonl", make_tracks(tmp_path, "audio"))
+    with pytest.raises(ValueError, match="some have audio and some stored embeddings, which cannot be mixed"):
+        load_corpora([str(embeds), str(audio)], DataArguments(), seed=0)

@@ -107,3 +107,20 @@ def test_a_constant_input_norm_does_not_learn():
         objective.freeze(set(), batch_norm)
         still = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
         assert still == (input_norms if batch_norm else set())
+
+
+def test_sentences_learn_from_stored_embeddings():
+    objective = make_objective()
+    objective = Objective(objective.model, [ContrastiveTask(objective.model, stored_embeds=True)]).train()
+    objective.freeze({"audio_model"})
+    inputs, targets = make_batch()
+    del inputs["input_values"]
+    stored = torch.randn(len(targets["track_ids"]), objective.model.config.projection_dim)
+    embeds = objective(**inputs, audio_embeds=stored)
+    torch.testing.assert_close(embeds["audio_embeds"], F.normalize(stored, dim=1))
+    expected = objective.model.get_text_features(**inputs).pooler_output
+    torch.testing.assert_close(embeds["text_embeds"], expected)
+    objective.loss(embeds, targets)[0].backward()
+    learning = {name.partition(".")[0] for name, tensor in objective.model.named_parameters() if tensor.requires_grad}
+    assert learning == {"text_model", "text_projection", "logit_scale"}
+    assert all(tensor.grad is not None for tensor in objective.model.text_model.parameters())
