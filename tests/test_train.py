@@ -216,7 +216,7 @@ def test_sentences_learn_without_audio(run_main, recipe, tmp_path):
     losses = [entry["loss"] for entry in log if "loss" in entry]
     assert np.mean(losses[-3:]) < 0.5 * np.mean(losses[:3])
     results = json.loads((tmp_path / "run" / "results.json").read_text())
-    assert results["test"]["text_to_audio_MRR"] > 0.9 > results["chance"]["text_to_audio_MRR"]
+    assert results["test"]["text_to_audio_MRR"] == pytest.approx(0.75)  # of two rows of a kind
     assert "stored embeddings in the place of audio" in (tmp_path / "run" / "README.md").read_text()
     steps = [load_file(path / "model.safetensors") for path in list_checkpoints(tmp_path / "run" / "checkpoints")]
     moved = {name.split(".")[1] for name in steps[0] if not torch.equal(steps[0][name], steps[1][name])}

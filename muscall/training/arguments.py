@@ -54,7 +54,11 @@ class ModelArguments:
         default=None, metadata={"help": "A pretrained audio tower to start from, see scripts/convert_musicnn.py."}
     )
     text_model_name_or_path: str | None = field(
-        default=None, metadata={"help": "A pretrained text encoder to start from; its tokenizer is used too."}
+        default=None,
+        metadata={
+            "help": "A pretrained text encoder to start from, or a folder with a MusCALL checkpoint that has one; "
+            "its tokenizer is used too."
+        },
     )
     model_config: dict | str | None = field(
         default=None,

@@ -1,7 +1,8 @@
 # Copyright 2026 The MusCALL repository authors. Licensed under the Apache License, Version 2.0.
 """
-Rendered music with true captions for the open mix: fiddle tunes and chorales that music21 carries, arranged here, and
-those of the shipped MMA clips that are for training, in another key and tempo than the default corpus has.
+Rendered music with true captions for the open mix: fiddle tunes and chorales that music21 carries, arranged here;
+those of the shipped MMA clips that are for training, in another key and tempo than the default corpus has; and the
+beats of `beats.py`.
 
 The encodings of music21 are read where it is installed and never shipped.
 """
@@ -26,6 +27,7 @@ from muscall.cache import replace_file
 from scripts.files import replace_text
 from scripts.mma.instruments import LOWEST, PROGRAMS
 from scripts.mma.midi import Part, write_midi
+from scripts.open_mix.beats import STYLES, TAKES, Style, play
 from scripts.wording import fix_articles, join_words
 
 
@@ -340,7 +342,7 @@ class Task:
     A clip to render.
 
     Args:
-        kind (`str`): `tune`, `chorale` or `mma`; the beginning of its name.
+        kind (`str`): `tune`, `chorale`, `mma` or `beat`; the beginning of its name.
         family (`str`): What it is made from.
         label (`str`): What its name and all that is drawn follow from.
         split (`str`): Where it belongs.
@@ -360,6 +362,11 @@ class Task:
         return f"{self.kind}-{self.digest.hex()[:10]}"
 
 
+def choose_split(family: str) -> str:
+    """Return the split of all that is made from one thing: every 16th is for validation, and as many for testing."""
+    return {0: "validation", 1: "test"}.get(hashlib.sha256(family.encode()).digest()[1] % 16, "train")
+
+
 @dataclass(frozen=True)
 class ScoreTask(Task):
     """An arrangement of a score of music21; `take` tells several of one score apart."""
@@ -371,9 +378,8 @@ class ScoreTask(Task):
     @classmethod
     def of(cls, path: Path, dance: str | None, take: str = "") -> "ScoreTask":
         family = f"{path.parent.name}/{path.name}"
-        # All takes of a score are in one split.
-        split = {0: "validation", 1: "test"}.get(hashlib.sha256(family.encode()).digest()[1] % 16, "train")
-        return cls("tune" if dance else "chorale", family, family + take, split, path, dance, take)
+        kind = "tune" if dance else "chorale"
+        return cls(kind, family, family + take, choose_split(family), path, dance, take)
 
     def make(self) -> tuple[bytes, dict] | None:
         """Return the MIDI file and the row of the clip, or `None` where the score is of no use."""
@@ -406,7 +412,25 @@ class VariationTask(Task):
         return vary(self.midi, Random(self.label)), row
 
 
-def write_clip(task: ScoreTask | VariationTask, output_dir: Path, soundfonts: list[Path]) -> dict | None:
+@dataclass(frozen=True)
+class BeatTask(Task):
+    """A take of one of `beats.STYLES`."""
+
+    style: Style
+
+    @classmethod
+    def of(cls, style: Style, take: int) -> "BeatTask":
+        family = f"{style.names[0]} {take}"
+        return cls("beat", family, family, choose_split(family), style)
+
+    def make(self) -> tuple[bytes, dict]:
+        """Return the MIDI file and the row of the clip."""
+        midi, captions, facts = play(self.style, Random(self.label))
+        row = {"title": self.style.names[0], "captions": captions, "facts": facts, "family": self.family}
+        return midi, row | {"artist": "the MusCALL repository authors", "licence": "Apache-2.0"}
+
+
+def write_clip(task: ScoreTask | VariationTask | BeatTask, output_dir: Path, soundfonts: list[Path]) -> dict | None:
     """Render a clip and return its row, which is kept beside it, or `None` where there is none."""
     folder = output_dir / task.split
     done = folder / f".{task.name}.json"
@@ -420,7 +444,7 @@ def write_clip(task: ScoreTask | VariationTask, output_dir: Path, soundfonts: li
     wave = render(midi, read_soundfont(soundfonts[task.digest[0] % 2]))
     with replace_file(folder / f"{task.name}.flac") as partial:
         soundfile.write(partial, wave, RATE, format="FLAC", subtype="PCM_16")
-    package = "mma" if task.kind == "mma" else "music21"
+    package = {"mma": "mma", "beat": "here"}.get(task.kind, "music21")
     row |= {"file_name": f"{task.name}.flac", "caption_source": "rendered"}
     row |= {"package": package, "path": task.label, "seconds": len(wave) / RATE}
     replace_text(done, json.dumps(row, ensure_ascii=False))
@@ -429,7 +453,7 @@ def write_clip(task: ScoreTask | VariationTask, output_dir: Path, soundfonts: li
 
 def build_rendered(output_dir: Path, soundfonts: list[Path], num_workers: int | None = None) -> dict[str, list[dict]]:
     """
-    Render about 3,400 clips into a folder for each split; a clip that is there is not rendered again. Every 16th tune
+    Render about 3,700 clips into a folder for each split; a clip that is there is not rendered again. Every 16th tune
     and chorale is for validation, and as many for testing. Chorales are arranged twice.
 
     Args:
@@ -445,6 +469,7 @@ def build_rendered(output_dir: Path, soundfonts: list[Path], num_workers: int | 
     tasks += [ScoreTask.of(path, dance, " again") for path, dance in scores if dance is None]
     sources = [row for row in read_rows() if row["source"] == "mma" and row["split"] == "train"]
     tasks += [VariationTask.of(row, midi) for row, midi in zip(sources, read_sources(sources), strict=True)]
+    tasks += [BeatTask.of(style, take) for style in STYLES for take in range(TAKES)]
     rows = {split: [] for split in SPLITS}
     with ProcessPoolExecutor(num_workers, get_context("spawn")) as pool:
         futures = [pool.submit(write_clip, task, output_dir, soundfonts) for task in tasks]

