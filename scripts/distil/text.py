@@ -2,7 +2,7 @@
 """
 Teach a small text tower to give what the large one of a checkpoint gives, from sentences alone, on one GPU.
 
-    python -m scripts.distil.text CHECKPOINT OUTPUT --texts texts.json.gz [--device cuda] [--steps 4000] [--minutes 5]
+    python -m scripts.distil.text CHECKPOINT OUTPUT --texts texts.json.gz [--start fast] [--device cuda] [--minutes 5]
     python -m scripts.distil.text CHECKPOINT OUTPUT --tower runs/text
 
 CHECKPOINT has a text tower like MiniLM (`bert`, mean pooling), `texts.json.gz` is what `scripts/distil/texts.py`
@@ -11,8 +11,9 @@ writes. OUTPUT is the checkpoint with the small tower in the place of the large 
 The small tower is an ALBERT (https://huggingface.co/papers/1909.11942) as wide as the large one: small embeddings of
 the tokens that sentences need most, and one layer that is run several times. It gives vectors in the space of the
 large tower, so that any `text_projection` made for the one serves the other unchanged. Where a projection has changed,
-nothing is trained: `--tower` puts the tower of an earlier OUTPUT into the checkpoint. Its tables are stored in 8 bits
-by `scripts/release.py --eight_bits`, and training rounds them so at each step.
+nothing is trained: `--tower` puts the tower of an earlier OUTPUT into the checkpoint. Where the large tower has
+changed, `--start` lets that of an earlier OUTPUT learn on. Its tables are stored in 8 bits by
+`scripts/release.py --eight_bits`, and training rounds them so at each step.
 """
 
 import argparse
@@ -371,14 +372,25 @@ def put(
     model.config.text_config = copy.deepcopy(tower.config)
 
 
+def load_tower(checkpoint: str) -> tuple[AlbertModel, PreTrainedTokenizerFast]:
+    """Return the small text tower of a checkpoint and its tokenizer."""
+    folder = resolve(checkpoint)
+    tokenizer = AutoProcessor.from_pretrained(folder, trust_remote_code=True).tokenizer
+    return MusCALLModel.from_pretrained(folder, dtype=torch.float32).text_model, tokenizer
+
+
 def teach(model: MusCALLModel, processor: ProcessorMixin, args: argparse.Namespace) -> None:
     """Train a small tower for a checkpoint and put it there."""
     texts, large = read_texts(args.texts), processor.tokenizer
-    counted = Sentences(texts, args.seed).draw(COUNTED_SENTENCES)
-    kept = choose_tokens(large, texts.words[:FREQUENT_WORDS], counted, args.vocab_size)
-    small = prune_tokenizer(large, kept)
-    sizes = args.embedding_size, args.intermediate_size, args.num_hidden_layers
-    tower = build_tower(model.text_model, kept, *sizes).to(args.device)
+    if args.start:
+        tower, small = load_tower(args.start)
+    else:
+        counted = Sentences(texts, args.seed).draw(COUNTED_SENTENCES)
+        kept = choose_tokens(large, texts.words[:FREQUENT_WORDS], counted, args.vocab_size)
+        small = prune_tokenizer(large, kept)
+        sizes = args.embedding_size, args.intermediate_size, args.num_hidden_layers
+        tower = build_tower(model.text_model, kept, *sizes)
+    tower.to(args.device)
     dataset = Batches(texts, small, large, BUCKETS, args.seed + 1)
     batches = iter(DataLoader(dataset, None, num_workers=args.workers, pin_memory=args.device == "cuda"))
     validation = prepare_validation(texts, model, small, large)
@@ -396,9 +408,7 @@ def main() -> None:
     model = MusCALLModel.from_pretrained(folder, dtype=torch.float32).to(args.device).eval().requires_grad_(False)
     processor = AutoProcessor.from_pretrained(folder, trust_remote_code=True)
     if args.tower:
-        other = resolve(args.tower)
-        tokenizer = AutoProcessor.from_pretrained(other, trust_remote_code=True).tokenizer
-        put(model, processor, MusCALLModel.from_pretrained(other, dtype=torch.float32).text_model, tokenizer)
+        put(model, processor, *load_tower(args.tower))
     else:
         teach(model, processor, args)
     write_checkpoint(model, processor, args.output)
@@ -411,6 +421,7 @@ def parse_arguments() -> argparse.Namespace:
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--texts", type=Path, help="what to learn from")
     source.add_argument("--tower", help="take the small tower of this checkpoint, without training")
+    parser.add_argument("--start", help="with --texts: the checkpoint whose small tower learns on")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--steps", type=int, default=4000, help="default: %(default)s")
     parser.add_argument("--minutes", type=float, default=math.inf, help="end after so many; default: never")

@@ -122,6 +122,8 @@ def test_a_turned_space_keeps_similarities_and_begins_with_what_says_most():
 def test_all_models_have_one_text_tower():
     first, second = build(), build()
     check_text_towers({"runs/language": first, "runs/distil": second})
+    second.text_model.half().float()
+    check_text_towers({"runs/language": first, "runs/distil": second})
     next(second.text_model.parameters()).data += 1
     with pytest.raises(ValueError, match="runs/distil must have the text tower of runs/language"):
         check_text_towers({"runs/language": first, "runs/distil": second})
