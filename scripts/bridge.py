@@ -2,19 +2,18 @@
 """
 Teach a model the classes of AudioSet that concern music, in closed form, beside what it knows.
 
-    python -m scripts.bridge runs/distil runs/bridge --language runs/language --corpus corpus/language \\
+    python -m scripts.bridge runs/distil runs/bridge --words runs/words --corpus corpus/language \\
         --music runs/sounds/recorded --teacher mn04_as_mAP_432.pt
     python -m scripts.bridge runs/distil runs/root --taggers runs/taggers ...
 
 The first is the fast model. In the second the student stands beside the taggers that taught it, in one tower: the mean
 of their features is what the space that they share is read from, and both say what the classes are.
 
-Two maps meet in a space with one dimension for each class. From a sentence to classes: the text projection of the
-language stage (`recipes/language.yaml`, `scripts/language.py`), whose text tower all these models have; it needed no
-audio. From the features of the audio tower to classes, by linear regression: what the teacher hears in music without
-captions. The new dimensions stand beside those that the model has, as further rows of its projections, so that it
-stays one dual encoder. Nothing that it knew is lost. At last the space is turned: its first dimensions say most, so
-that shorter embeddings are the beginnings of the whole ones.
+Two linear maps meet in a space with one dimension for each class. From a sentence to classes: the text projection of
+`scripts/words.py`, whose text tower all these models have; it needed no audio. From the features of the audio tower to
+classes: what the teacher hears in music without captions. The new dimensions stand beside those that the model has, as
+further rows of its projections, so that it stays one dual encoder. Nothing that it knew is lost. At last the space is
+turned: its first dimensions say most, so that shorter embeddings are the beginnings of the whole ones.
 """
 
 import argparse
@@ -29,26 +28,19 @@ import torch.nn.functional as F
 from datasets import Dataset
 from torch import nn
 from tqdm import tqdm
-from transformers import AutoProcessor, PreTrainedTokenizerBase
+from transformers import AutoProcessor
 
 from configuration_muscall import MusCALLEnsembleConfig
 from modeling_muscall import MusCALLAudioTower, MusCALLEnsembleModel, MusCALLModel
 from muscall.training.audioset import RATE as TEACHER_RATE
 from muscall.training.audioset import AudioSetTeacher, load_audioset_teacher
-from scripts.open_mix.tag_baseline import embed_sentences
+from scripts.words import embed_in_batches, solve_ridge
 
 
 AUDIO_RIDGE = 1000.0
 SHARE = 0.6  # of the new dimensions, relative to those that were there: the similarities of both then spread alike
 WINDOWS_OF_A_TRACK = 3
 NUM_CAPTIONS = 400  # by which both parts of the space are measured
-
-
-@torch.no_grad()
-def embed_in_batches(model: MusCALLModel, tokenizer: PreTrainedTokenizerBase, sentences: list[str]) -> torch.Tensor:
-    """Return many sentences as the text projection gets them, `(sentences, text hidden_size)`."""
-    starts = tqdm(range(0, len(sentences), 64), "sentences")
-    return torch.cat([embed_sentences(model, tokenizer, sentences[start : start + 64], 128) for start in starts])
 
 
 @torch.no_grad()
@@ -134,11 +126,6 @@ def hear(model: MusCALLModel, teacher: AudioSetTeacher, music: Path) -> tuple[to
     return torch.cat(features), torch.cat(logits)
 
 
-def solve_ridge(inputs: torch.Tensor, targets: torch.Tensor, ridge: float) -> torch.Tensor:
-    """Return the weights `(in, out)` that minimise the squared error plus `ridge` times their square."""
-    return torch.linalg.solve(inputs.T @ inputs + ridge * torch.eye(inputs.shape[1]), inputs.T @ targets)
-
-
 def map_features(features: torch.Tensor, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """
     Learn what the teacher hears from the features of the tower, each logit standardised over the music.
@@ -192,7 +179,7 @@ def join(
 
     Args:
         model (`MusCALLModel`): With a MobileNet as its tower, perhaps beside taggers; it is changed.
-        text_weight, audio_weight, audio_bias: Of the language stage, and see [`map_features`].
+        text_weight, audio_weight, audio_bias: Of `scripts/words.py`, and see [`map_features`].
         sentences (`torch.Tensor` of shape `(sentences, text hidden_size)`): Some captions as projections get them.
         features (`torch.Tensor` of shape `(windows, features)`): Of music, see [`hear_features`].
     """
@@ -258,15 +245,15 @@ def main() -> None:
     parser.add_argument("model", type=Path, help="a checkpoint with a MobileNet as its audio tower")
     parser.add_argument("output_dir", type=Path)
     parser.add_argument("--taggers", type=Path, help="a checkpoint with a musicnn tower, which shall stand beside it")
-    parser.add_argument("--language", type=Path, required=True, help="what train.py makes of recipes/language.yaml")
+    parser.add_argument("--words", type=Path, required=True, help="what scripts/words.py writes")
     parser.add_argument("--corpus", type=Path, required=True, help="what scripts/language.py writes")
     parser.add_argument("--music", type=Path, required=True, help="`recorded` of scripts.distil.music")
     parser.add_argument("--teacher", type=Path, required=True, help="mn04_as_mAP_432.pt of EfficientAT v0.0.1")
     args = parser.parse_args()
-    paths = [path for path in (args.language, args.model, args.taggers) if path]
+    paths = [path for path in (args.words, args.model, args.taggers) if path]
     models = {str(path): MusCALLModel.from_pretrained(path).eval() for path in paths}
     check_text_towers(models)
-    language, model, *taggers = models.values()
+    words, model, *taggers = models.values()
     if taggers:
         model = join_towers(taggers[0], model)
     processor = AutoProcessor.from_pretrained(args.model, trust_remote_code=True)
@@ -275,7 +262,7 @@ def main() -> None:
     audio_weight, audio_bias = map_features(features, logits[:, chosen])
     captions = Dataset.from_parquet(str(args.corpus / "train.parquet"))["captions"]
     sentences = embed_in_batches(model, processor.tokenizer, [row[0] for row in captions[:NUM_CAPTIONS]])
-    join(model, language.text_projection.weight.T, audio_weight, audio_bias, sentences, features)
+    join(model, words.text_projection.weight.T, audio_weight, audio_bias, sentences, features)
     order_dimensions(model, sentences, features)
     model.save_pretrained(args.output_dir)
     processor.save_pretrained(args.output_dir)

@@ -9,7 +9,7 @@ Human captions of MusicCaps (the part whose audio is in the training split of Au
 AudioSet's raters gave the same recording. To these come the names of the classes as people may say them, so that near
 styles are told apart, their descriptions, and the phrases of the open mix whose words are classes. A recording is
 known by its labels alone: they are the column `audio_embeds`, one number for each class, and rare classes count more.
-What learns from it is the text tower, and a text projection that gives the classes.
+What learns from it is the text tower, of which `scripts/words.py` makes the words of the release.
 
 The captions come from google/MusicCaps on the Hub, or from `--captions`, a CSV file with its columns `caption`,
 `aspect_list` and `audioset_positive_labels`, without the evaluation part. `class_labels_indices.csv` and

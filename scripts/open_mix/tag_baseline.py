@@ -4,7 +4,7 @@ Make a MusCALL checkpoint of what the teacher's tags alone know.
 
     python -m scripts.open_mix.build
     python -m scripts.open_mix.tag_baseline runs/tag_baseline
-    python -m scripts.open_mix.tag_baseline runs/tag_phrases --phrases --text_model_name_or_path runs/language
+    python -m scripts.open_mix.tag_baseline runs/tag_phrases --phrases --text_model_name_or_path runs/words
 
 The audio embedding is the sum of the sentence embeddings of the tags, each by how far the tag lies above what is usual
 in the training clips of the open mix; the text embedding is the sentence encoder's. Nothing is learnt. It is the
