@@ -88,12 +88,14 @@ def test_a_build_goes_on_where_it_stopped(tmp_path, monkeypatch):
     chosen = [next(row for row in rows if row["split"] == split) for split in ("train", "test")]
     monkeypatch.setattr(rendered_mix, "find_scores", lambda: [scores[0], scores[-1], (scores[1][0], None)])
     monkeypatch.setattr(rendered_mix, "read_rows", lambda: chosen)
+    monkeypatch.setattr(rendered_mix, "STYLES", rendered_mix.STYLES[:1])
+    monkeypatch.setattr(rendered_mix, "TAKES", 2)
     built = build_rendered(tmp_path / "clips", [find_soundfont()] * 2, num_workers=1)
     kinds = {row["file_name"].split("-")[0]: split for split, rows in built.items() for row in rows}
-    assert set(kinds) == {"tune", "chorale", "mma"} and kinds["mma"] == "train"
-    assert sum(map(len, built.values())) == 4  # nothing that the default corpus holds out
+    assert set(kinds) == {"tune", "chorale", "mma", "beat"} and kinds["mma"] == "train"
+    assert sum(map(len, built.values())) == 6  # nothing that the default corpus holds out
     kept = [file.read_text() for file in (tmp_path / "clips").glob("*/.*.json")]
-    assert len(kept) == 6 and kept.count("null") == 2  # a tune is no chorale, and is not read again to find that out
+    assert len(kept) == 8 and kept.count("null") == 2  # a tune is no chorale, and is not read again to find that out
     takes = [(split, row) for split, rows in built.items() for row in rows if row["file_name"].startswith("chorale")]
     (split, one), (other_split, other) = takes  # of one chorale, so never in two splits
     assert split == other_split and one["family"] == other["family"] and one["captions"] != other["captions"]
