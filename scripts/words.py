@@ -23,6 +23,7 @@ from transformers import AutoProcessor, PreTrainedTokenizerBase
 from modeling_muscall import MusCALLModel
 from scripts.language import PARTS
 from scripts.open_mix.tag_baseline import embed_sentences
+from scripts.release import average
 
 
 RIDGE = 30.0
@@ -40,13 +41,9 @@ def solve_ridge(inputs: torch.Tensor, targets: torch.Tensor, ridge: float) -> to
     return torch.linalg.solve(inputs.T @ inputs + ridge * torch.eye(inputs.shape[1]), inputs.T @ targets)
 
 
-@torch.no_grad()
 def average_towers(tower: nn.Module, other: nn.Module) -> None:
     """Give a tower the mean of its weights and of those of another one."""
-    theirs = other.state_dict()
-    for name, tensor in tower.state_dict().items():
-        if tensor.is_floating_point():
-            tensor.lerp_(theirs[name], 0.5)
+    tower.load_state_dict(average([tower.state_dict(), other.state_dict()]))
 
 
 def list_sentences(corpus: Dataset) -> tuple[list[str], torch.Tensor]:

@@ -23,6 +23,7 @@ from processing_muscall import AudioReader
 
 
 FEATURES = Features({"path": Value("string"), "bytes": Value("binary")})
+EMBEDS_COLUMN = "audio_embeds"  # stored embeddings in the place of audio
 # In order of preference, where no column is named. A sample of a tar file has a column for each of its files.
 AUDIO_COLUMNS = (
     "audio",
@@ -35,9 +36,8 @@ AUDIO_COLUMNS = (
     "wav",
     "ogg",
     "opus",
-    "audio_embeds",
+    EMBEDS_COLUMN,
 )
-EMBEDS_COLUMN = "audio_embeds"  # stored embeddings in the place of audio
 CAPTION_COLUMNS = ("captions", "caption", "text", "json.captions", "json.caption", "json.text", "txt")
 LICENCE_COLUMNS = ("licence", "license", "json.licence", "json.license")
 TRACK_ID_PIECE = 16384  # bytes

@@ -134,9 +134,17 @@ class TrainingStream(torch.utils.data.IterableDataset):
 def _read_window(track: dict, sampling_rate: int, window_samples: int, random: np.random.Generator) -> dict:
     """Read a random window and a random caption of a track."""
     if embeds := track.get(EMBEDS_COLUMN):
-        embeds = np.asarray(embeds, np.float32)
-        caption = track["captions"][random.integers(len(track["captions"]))]
-        return {EMBEDS_COLUMN: embeds, "caption": caption, "track_id": track_id(embeds.tobytes())}
+        column, values = EMBEDS_COLUMN, np.asarray(embeds, np.float32)
+        content = values.tobytes()
+    else:
+        column, values = "input_values", _read_samples(track, sampling_rate, window_samples, random)
+        content = track["path"] if track["bytes"] is None else track["bytes"]
+    caption = track["captions"][random.integers(len(track["captions"]))]
+    return {column: values, "caption": caption, "track_id": track_id(content)}
+
+
+def _read_samples(track: dict, sampling_rate: int, window_samples: int, random: np.random.Generator) -> np.ndarray:
+    """Read a random window of a track, `(window_samples,)`."""
     source = audio_source(track)
     if isinstance(source, dict) and source["sampling_rate"] == sampling_rate:  # read no more of it than is needed
         start = int(random.integers(max(0, source["array"].shape[-1] - window_samples) + 1))
@@ -144,11 +152,7 @@ def _read_window(track: dict, sampling_rate: int, window_samples: int, random: n
     with AudioReader(source, sampling_rate) as reader:
         start = int(random.integers(max(0, reader.num_samples - window_samples) + 1))
         samples = reader.read(start, start + window_samples)
-    return {
-        "input_values": np.pad(samples, (0, window_samples - len(samples))),
-        "caption": track["captions"][random.integers(len(track["captions"]))],
-        "track_id": track_id(track["path"] if track["bytes"] is None else track["bytes"]),
-    }
+    return np.pad(samples, (0, window_samples - len(samples)))
 
 
 def _describe_failure(track: dict, error: Exception, place: str) -> str:
