@@ -38,7 +38,7 @@ from scripts.words import embed_in_batches, solve_ridge
 
 
 AUDIO_RIDGE = 1000.0
-SHARE = 0.6  # of the new dimensions, relative to those that were there: the similarities of both then spread alike
+SHARE = 0.8  # of the new dimensions, relative to those that were there
 WINDOWS_OF_A_TRACK = 3
 NUM_CAPTIONS = 400  # by which both parts of the space are measured
 
