@@ -39,6 +39,7 @@ def index_folders(
     show: Callable[[str], None],
     num_threads: int = 2,
     ray_workers: int | None = None,
+    files: list[str] | None = None,
 ) -> Report:
     """
     Bring an index up to date with folders, one indexer at a time, and make it approximate when it is large.
@@ -52,6 +53,7 @@ def index_folders(
             known: `print`, for instance.
         num_threads (`int`, *optional*, defaults to 2): Files that each process reads at the same time.
         ray_workers (`int`, *optional*): Embed with so many workers of a Ray cluster instead.
+        files (`list[str]`, *optional*): See [`make_plan`].
 
     Raises:
         `ValueError`: if another indexer is at work, a folder is missing, or another model made the index.
@@ -59,19 +61,25 @@ def index_folders(
     encoder.model.to(accelerator.device)
     with lock(store_uri) if accelerator.is_main_process else nullcontext():
         if ray_workers is None:
-            report = update_index(store_uri, folders, Embedder(encoder, num_threads), accelerator)
+            report = update_index(store_uri, folders, Embedder(encoder, num_threads), accelerator, files)
         else:
             require_extra("cluster", "ray", "lance_ray")
             from muscall.search.ray_indexing import update_index_with_ray
 
-            report = update_index_with_ray(store_uri, folders, encoder, ray_workers)
+            report = update_index_with_ray(store_uri, folders, encoder, ray_workers, files)
         if accelerator.is_main_process:
             show(format_report(report, store_uri))
             approximate(Store.open(store_uri), encoder, show)
     return report
 
 
-def update_index(store_uri: str | Path, folders: list[Path], embedder: Embedder, accelerator: Accelerator) -> Report:
+def update_index(
+    store_uri: str | Path,
+    folders: list[Path],
+    embedder: Embedder,
+    accelerator: Accelerator,
+    files: list[str] | None = None,
+) -> Report:
     """
     Bring an index up to date with folders; every process of the accelerator embeds its share. Rows are written every
     few seconds, so that a run that is killed goes on where it was, and outdated ones are deleted at the end.
@@ -81,11 +89,12 @@ def update_index(store_uri: str | Path, folders: list[Path], embedder: Embedder,
         folders (`list[Path]`): What lies elsewhere stays as it is in the index.
         embedder ([`Embedder`]): The model.
         accelerator (`Accelerator`): Shares the work over its processes.
+        files (`list[str]`, *optional*): See [`make_plan`].
     """
     begin = time.perf_counter()
     shared = [None]
     if accelerator.is_main_process:
-        shared = [make_plan(Store.open_or_create(store_uri, embedder.encoder.describe()), folders)]
+        shared = [make_plan(Store.open_or_create(store_uri, embedder.encoder.describe()), folders, files)]
     broadcast_object_list(shared)
     plan, store = shared[0], Store.open(store_uri)
     share = plan.todo[accelerator.process_index :: accelerator.num_processes]

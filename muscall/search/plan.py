@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from muscall.folders import reason_of
+from muscall.folders import FoundFiles, reason_of
 from muscall.search.files import absolute_path, file_state, find_audio, known_names, real_paths
 from muscall.search.store import Store, is_utf8
 
@@ -81,9 +81,13 @@ class Outcome(NamedTuple):
     reason: str
 
 
-def make_plan(store: Store, folders: list[Path]) -> Plan:
+def make_plan(store: Store, folders: list[Path], files: list[str] | None = None) -> Plan:
     """
     Compare folders with the index. A track below a folder that cannot be looked into stays in the index.
+
+    Args:
+        files (`list[str]`, *optional*): The files that are wanted, absolute paths, in these folders and elsewhere, as
+            another program lists them. All audio files of the folders by default.
 
     Raises:
         `ValueError`: if a folder is none, or is empty although the index has tracks of it: its disk may be missing.
@@ -93,7 +97,7 @@ def make_plan(store: Store, folders: list[Path]) -> Plan:
     folders = [absolute_path(folder) for folder in folders]
     for folder in folders:
         _check_folder(folder, known)
-    found = find_audio(*folders)
+    found = find_audio(*folders) if files is None else FoundFiles(files)
     names, unseen = known_names(found.paths, known), set(found.unlisted)
     for path in found.paths:
         name = names.get(path, path)

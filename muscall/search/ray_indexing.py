@@ -64,7 +64,9 @@ def first_rows(rows: pa.Table) -> pa.Table:
     return rows.filter(is_first).drop_columns("vector")
 
 
-def update_index_with_ray(store_uri: str | Path, folders: list[Path], encoder: Encoder, num_workers: int) -> Report:
+def update_index_with_ray(
+    store_uri: str | Path, folders: list[Path], encoder: Encoder, num_workers: int, files: list[str] | None = None
+) -> Report:
     """
     Bring an index up to date as [`muscall.search.indexing.update_index`] does, embedding on a Ray cluster: the one
     that `RAY_ADDRESS` names, or one started on this machine. Store, music, model and this checkout must have the same
@@ -72,12 +74,13 @@ def update_index_with_ray(store_uri: str | Path, folders: list[Path], encoder: E
 
     Args:
         num_workers (`int`): How many workers embed, each with one core, or one GPU where the cluster has some.
+        files (`list[str]`, *optional*): See [`muscall.search.plan.make_plan`].
     """
     if num_workers < 1:
         raise ValueError(f"the number of Ray workers is positive, got {num_workers}")
     begin = time.perf_counter()
     store = Store.open_or_create(store_uri, encoder.describe())
-    plan, outcomes = make_plan(store, folders), []
+    plan, outcomes = make_plan(store, folders, files), []
     if not ray.is_initialized():
         ray.init(runtime_env={"env_vars": {"PYTHONPATH": str(Path(__file__).resolve().parents[2])}})
     arguments = str(encoder.folder.absolute()), store.table.schema, ray.put(plan.hashes())
