@@ -9,11 +9,10 @@ from functools import cache
 from pathlib import Path
 
 import confuse
-from beets import config, ui
+from beets import config, plugins, ui
 from beets.dbcore.query import FieldQuery
 from beets.exceptions import UserError
 from beets.library import Album, Item, Library
-from beets.plugins import BeetsPlugin
 
 
 CHECKOUT = str(Path(__file__).resolve().parents[1])
@@ -30,6 +29,10 @@ def use_checkout() -> Iterator[None]:
         yield
     except (ValueError, OSError, ModuleNotFoundError) as error:
         raise UserError(str(error)) from error
+    except RuntimeError as error:
+        if not str(error).startswith("lance error"):
+            raise
+        raise UserError(f"the index is damaged, delete {settings()[0]} and index again: {error}") from error
 
 
 def settings() -> tuple[str, str | None]:
@@ -80,7 +83,7 @@ class SoundQuery(FieldQuery[str]):
         return obj.id in [item.album_id if isinstance(obj, Album) else item.id for item in self.best]
 
 
-class MuscallPlugin(BeetsPlugin):
+class MuscallPlugin(plugins.BeetsPlugin):
     item_queries = album_queries = {"muscall": SoundQuery}
 
     def __init__(self):
@@ -104,11 +107,10 @@ class MuscallPlugin(BeetsPlugin):
             from muscall import encoder, folders, launch
             from muscall.search.indexing import index_folders
 
-            store, model = settings()
             # Tracks of this folder that beets no longer knows leave the index, unless its disk is missing.
             searched = [Path(folder)] if any(folders.is_below(path, folder) for path in paths) else []
-            model = encoder.load_encoder(model or CHECKOUT)
-            index_folders(store, searched, model, launch.start_accelerator(), ui.print_, files=paths)
+            model = encoder.load_encoder(settings()[1] or CHECKOUT)
+            index_folders(settings()[0], searched, model, launch.start_accelerator(), ui.print_, files=paths)
 
     def run_search(self, lib: Library, options, args: list[str]):
         for item, answer in find_items(lib, "".join(args[:1]), args[1:], options.limit):

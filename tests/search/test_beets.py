@@ -239,6 +239,12 @@ def test_an_index_without_tracks_is_said_to_be(imported):
     assert "run 'beet muscall-index' first" in imported.error("muscall", "calm piano")
 
 
+def test_a_damaged_index_is_said_to_be(beet):
+    for file in (beet.store / "windows.lance" / "data").iterdir():
+        file.write_bytes(file.read_bytes()[:100])
+    assert f"the index is damaged, delete {beet.store} and index again" in beet.error("muscall", "calm piano")
+
+
 def test_another_model_is_refused(beet, tmp_path):
     beet.configure(muscall={"model": str(save_model(tmp_path / "other", seed=1))})
     assert "was made by another model" in beet.error("muscall-index")
