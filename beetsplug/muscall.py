@@ -92,7 +92,7 @@ class MuscallPlugin(plugins.BeetsPlugin):
 
     def commands(self) -> list[ui.Subcommand]:
         index = ui.Subcommand("muscall-index", help="index how the tracks of the library sound")
-        search = ui.Subcommand("muscall", help='find tracks by how they sound: "calm solo piano" [QUERY]')
+        search = ui.Subcommand("muscall", ui.CommonOptionsParser("%prog SENTENCE [QUERY]"), "find tracks by sound")
         search.parser.add_path_option()
         search.parser.add_format_option(target="item")
         search.parser.add_option("-l", "--limit", type=int, help="how many tracks")

@@ -1,9 +1,11 @@
 # Copyright 2026 The MusCALL repository authors. Licensed under the Apache License, Version 2.0.
 """
-Indexing of a folder of MP3 files of 2 and of 4 minutes, end to end as search.py does it, in tracks per second and in
-times real time; and the same work part by part, one after the other, for the share of each.
+Indexing of a folder of MP3 files, end to end as search.py does it, in tracks per second and in times real time: with
+checkpoints of this repository, and with transformers' CLAP and its windows of 10 s, on the same files in the same run.
+CLAP has its default configuration and random weights, on which time does not depend. For this repository's models the
+same work is also timed part by part, one after the other, for the share of each.
 
-    python -m benchmarks.index_library --model runs/scratch [--tracks 24]
+    python -m benchmarks.index_library --model . fast [--tracks 24] [--minutes 4]
 """
 
 import argparse
@@ -19,10 +21,11 @@ import numpy as np
 import soundfile
 import torch
 from accelerate import Accelerator
+from transformers import ClapConfig, ClapFeatureExtractor, ClapModel, ClapProcessor, PreTrainedTokenizerFast
 from transformers.utils.logging import disable_progress_bar
 
 from muscall.checkpoint import hash_file
-from muscall.encoder import CHUNK, Encoder, load_encoder
+from muscall.encoder import CHUNK, Encoder, MusCALLEncoder, load_encoder
 from muscall.search.embedding import Embedder, make_rows
 from muscall.search.files import file_state
 from muscall.search.indexing import update_index
@@ -30,7 +33,9 @@ from muscall.search.store import Store
 from muscall.search.tags import read_tags
 
 
+ROOT = Path(__file__).resolve().parents[1]
 RATE = 44100  # hertz
+CLAP = "transformers' CLAP"
 
 
 def write_tracks(folder: Path, count: int, minutes: float):
@@ -78,37 +83,54 @@ def time_parts(encoder: Encoder, paths: list[Path], store: Store) -> dict[str, f
     return spent
 
 
-def measure(encoder: Encoder, accelerator: Accelerator, count: int, minutes: int):
-    """Index `count` files of a length, and print what was measured."""
+def make_clap(folder: str) -> Encoder:
+    """Write transformers' CLAP with random weights, and load it. No sentence is timed, so any tokenizer will do."""
+    ClapModel(ClapConfig()).save_pretrained(folder)
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(ROOT)
+    ClapProcessor(ClapFeatureExtractor(truncation="rand_trunc"), tokenizer).save_pretrained(folder)
+    return load_encoder(folder)
+
+
+def measure(encoders: dict[str, Encoder], accelerator: Accelerator, count: int, minutes: int):
+    """Index `count` files of a length with each model, and print what was measured."""
+    rates = {}
     with tempfile.TemporaryDirectory() as folder:
         music, warm = Path(folder, "music"), Path(folder, "warm")
-        for target, number in ((music, count), (warm, 1)):
+        for target, number, length in ((music, count, minutes), (warm, 1, 0.5)):
             target.mkdir()
-            write_tracks(target, number, minutes)
-        update_index(Path(folder, "other"), [warm], Embedder(encoder), accelerator)
-        report = update_index(Path(folder, "store"), [music], Embedder(encoder), accelerator)
-        again = update_index(Path(folder, "store"), [music], Embedder(encoder), accelerator)
-        store = Store.open_or_create(Path(folder, "parts"), encoder.describe())
-        spent = time_parts(encoder, sorted(music.iterdir()), store)
-    total = sum(spent.values())
-    shares = ", ".join(f"{name} {seconds / total:.0%}" for name, seconds in spent.items())
-    print(
-        f"{minutes} min: {count / report.seconds:.1f} tracks/s, "
-        f"{60 * minutes * count / report.seconds:.0f} times real time; "
-        f"again, with nothing new: {again.seconds:.2f} s; "
-        f"one part after the other takes {total / report.seconds:.2f}x as long: {shares}"
-    )
+            write_tracks(target, number, length)
+        for name, encoder in encoders.items():
+            stores = Path(tempfile.mkdtemp(dir=folder))
+            update_index(stores / "other", [warm], Embedder(encoder), accelerator)
+            report = update_index(stores / "store", [music], Embedder(encoder), accelerator)
+            again = update_index(stores / "store", [music], Embedder(encoder), accelerator)
+            rates[name] = count / report.seconds
+            real_time = 60 * minutes * rates[name]
+            print(f"{name}, {minutes} min: {rates[name]:.2f} tracks/s, {real_time:.0f} times real time", flush=True)
+            print(f"  again, with nothing new: {again.seconds:.2f} s", flush=True)
+            if isinstance(encoder, MusCALLEncoder):
+                store = Store.open_or_create(stores / "parts", encoder.describe())
+                spent = time_parts(encoder, sorted(music.iterdir()), store)
+                total = sum(spent.values())
+                shares = ", ".join(f"{part} {seconds / total:.0%}" for part, seconds in spent.items())
+                print(f"  one part after the other takes {total / report.seconds:.2f}x as long: {shares}", flush=True)
+    for name, rate in rates.items():
+        if name != CLAP:
+            print(f"{name}, {minutes} min: {rate / rates[CLAP]:.1f} times as many tracks a second as {CLAP}")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", required=True, help="a checkpoint")
-    parser.add_argument("--tracks", type=int, default=24, help="files of each length")
+    parser.add_argument("--model", nargs="+", required=True, help="checkpoints of this repository")
+    parser.add_argument("--tracks", type=int, default=24, help="files of each length (default: 24)")
+    parser.add_argument("--minutes", type=int, nargs="+", default=[2, 4], help="lengths of the files (default: 2 4)")
     arguments = parser.parse_args()
     disable_progress_bar()
-    accelerator, encoder = Accelerator(cpu=True), load_encoder(arguments.model)
-    for minutes in (2, 4):
-        measure(encoder, accelerator, arguments.tracks, minutes)
+    accelerator = Accelerator(cpu=True)
+    with tempfile.TemporaryDirectory() as folder:
+        encoders = {name: load_encoder(name) for name in arguments.model} | {CLAP: make_clap(folder)}
+        for minutes in arguments.minutes:
+            measure(encoders, accelerator, arguments.tracks, minutes)
 
 
 if __name__ == "__main__":

@@ -129,18 +129,19 @@ def kept(model, tmp_path_factory):
 
 
 def rank(beet, sentence="calm piano"):
-    """Return titles, paths and scores as the search of this repository ranks them."""
+    """Return titles, paths, and scores with starts, as the search of this repository ranks them."""
     answers = Library(beet.store).search(sentence)
     titles = [mutagen.File(answer["track"])["title"][0] for answer in answers]
-    return titles, [answer["track"] for answer in answers], [f"{answer['score']:.3f}" for answer in answers]
+    fits = [f"{answer['score']:.3f} from {answer['start']:.0f} s" for answer in answers]
+    return titles, [answer["track"] for answer in answers], fits
 
 
 def test_items_are_printed_in_the_order_of_the_search(kept):
-    titles, paths, scores = rank(kept)
+    titles, paths, fits = rank(kept)
     assert len(titles) == 5
     assert kept("muscall", "calm piano") == titles
     assert kept("muscall", "-p", "calm piano") == paths
-    assert kept("muscall", "-f", "$muscall_score", "calm piano") == scores
+    assert kept("muscall", "-f", "$muscall_score from $muscall_start s", "calm piano") == fits
 
 
 def test_the_best_items_of_a_query_are_printed(kept):
