@@ -78,9 +78,9 @@ class SoundQuery(FieldQuery[str]):
     best: list[Item] | None = None
 
     def match(self, obj: Item | Album) -> bool:
-        if self.best is None:
+        if self.best is None and obj._db is not None:  # what is being imported is in no library yet, and no match
             self.best = [item for item, _ in find_items(obj._db, self.pattern, [])]
-        return obj.id in [item.album_id if isinstance(obj, Album) else item.id for item in self.best]
+        return obj.id in [item.album_id if isinstance(obj, Album) else item.id for item in self.best or ()]
 
 
 class MuscallPlugin(plugins.BeetsPlugin):

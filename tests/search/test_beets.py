@@ -19,6 +19,7 @@ from helpers import PRODUCED, ROOT, save_model
 pytest.importorskip("muscall.search")
 pytest.importorskip("beets", reason='beets not installed: pip install -e ".[beets]"')
 
+import beets.library
 import beets.plugins
 import beets.ui
 import mutagen
@@ -221,6 +222,12 @@ def test_a_library_that_is_now_named_by_a_link_finds_its_tracks(beet, tmp_path):
     found = beet("muscall", "-p", "calm piano")
     assert len(found) == 5 and all(path.startswith(str(link)) for path in found)
     assert "5 tracks (nothing new)" in beet("muscall-index")[0]
+
+
+def test_an_item_that_is_not_yet_in_the_library_matches_no_sentence(kept):
+    from beetsplug.muscall import SoundQuery
+
+    assert not SoundQuery("muscall", "calm piano").match(beets.library.Item(title="imported just now"))
 
 
 def test_what_is_missing_is_said(empty, imported, tmp_path, model):

@@ -18,6 +18,7 @@ from helpers import PRODUCED, nest_chapters, read_content, run_index
 pytest.importorskip("muscall.search")
 
 from muscall.search.indexing import forget
+from muscall.search.plan import make_plan
 from muscall.search.query import Library
 from muscall.search.store import literal
 from processing_muscall import MusCALLFeatureExtractor
@@ -51,6 +52,16 @@ def test_two_renamed_copies_are_moved_twice(index, three):
     (three / "b.opus").rename(three / "e.opus")
     (three / "c.opus").unlink()
     assert "2 tracks (2 moved, 1 deleted)" in index(three)[1]
+
+
+def test_a_list_of_files_says_which_are_wanted(index, three, tmp_path):
+    store, _ = index(three)
+    outside, gone = str(tmp_path / "outside.opus"), str(three / "gone.opus")
+    shutil.copy(PRODUCED[18], outside)
+    plan = make_plan(store, [three], [str(three / "a.opus"), outside, gone])
+    assert plan.todo == [outside]
+    assert {track for track, _ in plan.stale} == {str(three / "b.opus"), str(three / "c.opus")}
+    assert plan.unreadable == [(gone, "No such file or directory")]
 
 
 def test_a_folder_is_the_same_by_all_its_names(index, three, tmp_path, monkeypatch):
