@@ -4,10 +4,15 @@
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.optimize import linear_sum_assignment
+from sklearn.cluster import KMeans
 from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits
 
 from muscall.search.store import IN_LIST, Store, literal, vectors
+
+
+REGIONS, REGION_TRACKS = 8, 12  # regions of a map at most, and tracks that a region has on average at least
 
 
 @dataclass
@@ -69,3 +74,25 @@ def _project(embeds: np.ndarray) -> np.ndarray:
         points = tsne.fit_transform(embeds)
     low, high = points.min(axis=0), points.max(axis=0)
     return (points - low) / np.maximum(high - low, 1e-6)
+
+
+def name_regions(library_map: Map, scores: np.ndarray, words: list[str]) -> list[tuple[str, float, float]]:
+    """
+    Divide a map into regions, and name each by the word that fits its tracks better than it fits the library. No word
+    names two regions.
+
+    Args:
+        scores (`np.ndarray` of shape `(tracks, words)`): Cosines of tracks and words.
+
+    Returns:
+        `list[tuple[str, float, float]]`: the word and the place of the middle of each region.
+    """
+    distinct = len(np.unique(library_map.points, axis=0))
+    count = min(REGIONS, len(words), distinct, max(1, len(scores) // REGION_TRACKS))
+    with threadpool_limits(1):
+        regions = KMeans(count, n_init=4, random_state=0).fit(library_map.points)
+    spread = np.maximum(scores.std(axis=0), 1e-6)  # each word has a mean and a spread of its own
+    fit = np.stack([scores[regions.labels_ == region].mean(axis=0) for region in range(count)])
+    places, chosen = linear_sum_assignment((fit - scores.mean(axis=0)) / spread, maximize=True)
+    centers = regions.cluster_centers_.tolist()
+    return [(words[word], *centers[place]) for place, word in zip(places, chosen, strict=True)]

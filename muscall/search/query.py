@@ -1,7 +1,8 @@
 # Copyright 2026 The MusCALL repository authors. Licensed under the Apache License, Version 2.0.
 """Answers of a library: tracks by sentence, by audio, by likeness, and without what must not be in them."""
 
-from functools import cached_property
+from collections.abc import Collection
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from muscall.search.tags import TAG_NAMES
 
 SAMPLE = 2000  # windows that the spread of scores is measured on
 DEPTH = 8  # windows looked at for each track asked for: a track may have many among the best
+FILES = 32  # outside of the index whose embeddings are kept
 WITHOUT = 0.5  # of the weight of what is looked for
 FILE_STATUS = ("there", "changed", "missing")  # of files.file_status, the best first
 
@@ -33,6 +35,7 @@ class Library:
     def __init__(self, store_uri: str | Path, model_name_or_path: str | None = None):
         self.store = Store.open(store_uri)
         self._model_name_or_path = model_name_or_path or self.store.model["path"]
+        self._embed_file = lru_cache(FILES)(lambda path, state: self.encoder.embed_track(path))
         if self.store.table.count_rows() == 0:
             raise ValueError(f"the index {store_uri} is empty: add music to it with search.py index FOLDER")
 
@@ -56,7 +59,7 @@ class Library:
         self,
         text: str | None = None,
         audio=None,
-        like: str | None = None,
+        like: str | list[str] | None = None,
         without: str | None = None,
         where: str | None = None,
         k: int = 10,
@@ -67,7 +70,8 @@ class Library:
         Args:
             text (`str`, *optional*): A sentence.
             audio (*optional*): A track to sound like: a path or anything else that the processor takes.
-            like (`str`, *optional*): A track of the index to sound like, which is left out, as are its copies.
+            like (`str` or `list[str]`, *optional*):
+                Tracks of the index to sound like, which are left out, as are their copies.
             without (`str`, *optional*): A sentence about what the tracks must not have.
             where (`str`, *optional*): A condition on tags, see [`muscall.search.store.parse_filter`].
             k (`int`, *optional*, defaults to 10): How many tracks.
@@ -83,19 +87,26 @@ class Library:
         if k < 1:
             raise ValueError(f"the number of tracks is positive, got {k}")
         condition = None if where is None else parse_filter(where)
-        terms, liked_hash = [], None
+        terms, liked_hashes = [], set()
         if text is not None:
             terms.append((1, self._embed_text(text)))
         if audio is not None:
-            terms.append((1, self.encoder.embed_track(audio)))
-        if like is not None:
-            embedding, liked_hash = self._embedding_of(like)
+            terms.append((1, self.embed_audio(audio)))
+        for track in [like] if isinstance(like, str) else like or ():
+            embedding, liked_hash = self._embedding_of(track)
             terms.append((1, embedding))
+            liked_hashes.add(liked_hash)
         if not terms:
             raise ValueError("ask for something: a sentence, audio, or a track to sound like")
         if without is not None:
             terms.append((-WITHOUT, self._embed_text(without)))
-        return self.best_tracks(self._combine(terms), k, condition, liked_hash)
+        return self.best_tracks(self._combine(terms), k, condition, liked_hashes)
+
+    def embed_audio(self, audio) -> np.ndarray:
+        """Return the embedding of a track outside of the index. A file that is asked for again is not read again."""
+        if not isinstance(audio, str) or not Path(audio).is_file():
+            return self.encoder.embed_track(audio)
+        return self._embed_file(audio, file_state(audio))
 
     def _embed_text(self, text: str) -> np.ndarray:
         check_text(text, "sentence")
@@ -130,7 +141,7 @@ class Library:
         return vector.astype(np.float32)
 
     def best_tracks(
-        self, vector: np.ndarray, k: int, condition: str | None = None, excluded_hash: str | None = None
+        self, vector: np.ndarray, k: int, condition: str | None = None, excluded_hashes: Collection[str] = ()
     ) -> list[dict]:
         """
         Return the tracks whose best window is nearest to a vector.
@@ -139,7 +150,7 @@ class Library:
             vector (`np.ndarray` of shape `(dim,)`): The query, L2-normalised.
             k (`int`): How many tracks.
             condition (`str`, *optional*): A condition on columns, in SQL.
-            excluded_hash (`str`, *optional*): The hash of a file that is left out under all its paths.
+            excluded_hashes (`Collection[str]`, *optional*): Hashes of files that are left out under all their paths.
 
         Returns:
             `list[dict]`: as of [`Library.search`].
@@ -149,7 +160,7 @@ class Library:
             rows = self.store.search(vector, count, condition)
             best: dict[str, dict] = {}  # by content: its best window, with the state of each path
             for row in rows:
-                if row["hash"] != excluded_hash:
+                if row["hash"] not in excluded_hashes:
                     window = best.setdefault(row["hash"], row)
                     window.setdefault("states", {})[row["track"]] = row["state"]
             if len(best) >= k or len(rows) < count:

@@ -1,0 +1,182 @@
+# Copyright 2026 The MusCALL repository authors. Licensed under the Apache License, Version 2.0.
+"""The answers of the page: a request of a visitor to HTML."""
+
+import re
+from pathlib import Path
+from urllib.parse import urlencode
+
+from jinja2 import Environment, FileSystemLoader
+
+from muscall.evaluation.zero_shot import BANK, label_embeds
+from muscall.search.formatting import clock
+from muscall.search.map import draw_map, name_regions
+from muscall.search.query import Library
+from muscall.search.store import literal, parse_filter
+from space.sound import Sound
+
+
+LABELS = {
+    "Genre": ("rock", "pop", "jazz", "blues", "classical", "electronic", "latin", "folk"),
+    "Instrument": ("piano", "guitar", "drums", "bass", "strings", "brass", "flute", "synthesizer"),
+    "Mood": ("calm", "energetic", "happy", "sad", "dark", "dreamy", "romantic", "aggressive"),
+}
+WORDS = [word for group in LABELS.values() for word in group]
+MAP_TRACKS = 1000  # more dots than these cannot be told apart, let alone clicked
+# An answer is weak below this cosine, where sentences about no music at all end up, and below half of the best one.
+WEAK, WEAK_SHARE = 0.15, 0.5
+TEMPLATES = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True)
+PARTS = TEMPLATES.get_template("parts.html").module
+
+
+class Demo:
+    """
+    The answers of the page.
+
+    Args:
+        library ([`Library`]): The music.
+        credits (`dict[str, dict]`): Path -> `title`, `artist` and `licence` of files whose own tags do not say.
+    """
+
+    def __init__(self, library: Library, credits: dict[str, dict]):
+        self.library, self.credits, self.sound = library, credits, Sound(library.store)
+        prompts = library.encoder.embed_texts([prompt.format(word) for prompt in BANK for word in WORDS])
+        self.labels = label_embeds(prompts.reshape(len(BANK), len(WORDS), -1))
+        self.map = draw_map(library.store, MAP_TRACKS)
+        self.dots = {track["hash"]: number for number, track in enumerate(self.map.tracks)}
+
+    def answer(
+        self, seeds: list[dict], text: str, without: str, *options, is_picked: bool = False
+    ) -> tuple[str, str, str]:
+        """
+        Return all that is shown of a request as HTML, so that none of it outlives the request: its seeds, the answers
+        or what is wrong with it, and the words that fit an uploaded track.
+
+        Args:
+            seeds (`list[dict]`): Tracks to sound like, each with an `id`: the hash of a track of the index, or
+                `"upload"` and the path of the file, `audio`.
+            options: The arguments of [`make_condition`], and how many tracks.
+            is_picked (`bool`, *optional*, defaults to `False`): Whether the one seed is shown and played above.
+        """
+        *fields, count = options
+        text, without = text.strip() or None, without.strip() or None
+        audio = next((seed["audio"] for seed in seeds if "audio" in seed), None)
+        chips = ""
+        try:
+            liked = {seed["id"]: self.sound.find(seed["id"]) for seed in seeds if "audio" not in seed}
+            names = [self.name(liked[seed["id"]]) if seed["id"] in liked else Path(audio).name for seed in seeds]
+            chips = PARTS.chips([(seed["id"], name) for seed, name in zip(seeds, names, strict=True)])
+            if text is None and not seeds:
+                return chips, PARTS.empty(), ""
+            like = [row["track"] for row in liked.values()] or None
+            condition = make_condition(*fields)
+            answers = self.library.search(text, audio=audio, like=like, without=without, where=condition, k=count)
+        except (ValueError, OSError) as error:
+            return chips, PARTS.notice(readable(error, audio)), ""
+        request = " and ".join([*([f"“{text}”"] if text else []), *(f"like {name}" for name in names)])
+        request += f", without {without}" if without else ""
+        selected = [self.card(row | {"score": 1.0, "copies": [], "file": "there"}) for row in liked.values()]
+        shown = self.show(answers, request, selected[0] if is_picked else None)
+        return chips, shown, self.tags(audio) if audio else ""
+
+    def show(self, answers: list[dict], request: str, selected: dict | None = None) -> str:
+        """Return answers as HTML, below the track that was picked. Weak ones are folded, or dimmed if all are."""
+        cards = [self.card(answer) for answer in answers]
+        if not cards and selected is None:
+            return PARTS.notice("No track passes the filter.")
+        least = max([WEAK, *(WEAK_SHARE * card["score"] for card in cards)])
+        strong = [card for card in cards if card["score"] >= least]
+        weak = [card for card in cards if card["score"] < least]
+        dots = [card["dot"] for card in strong or weak if card["dot"] is not None]
+        playlist = urlencode([("track", card["hash"]) for card in strong or weak if card["file"] != "missing"])
+        return PARTS.results(request, strong, weak, selected, dots, playlist)
+
+    def card(self, row: dict) -> dict:
+        """Return what is shown of a track."""
+        credit, duration = self.credits.get(row["track"], {}), row["duration"]
+        facts = [row["album"], row["year"], row["genre"], row["bpm"] and f"{row['bpm']:g} bpm", row["key"]]
+        passage = f"{clock(row['start'])}–{clock(row['end'])} of {clock(duration)}"
+        return {
+            "hash": row["hash"],
+            "dot": self.dots.get(row["hash"]),
+            "name": self.name(row),
+            "paths": "\n".join([row["track"], *row["copies"]]),
+            "copies": len(row["copies"]),
+            "by": row["artist"] or credit.get("artist"),
+            "facts": [fact for fact in (*facts, credit.get("licence")) if fact],
+            "score": row["score"],
+            "passage": passage,
+            "start": row["start"],
+            "duration": duration,
+            "left": round(100 * row["start"] / duration, 2),
+            "width": round(100 * (row["end"] - row["start"]) / duration, 2),
+            "file": row["file"],
+        }
+
+    def name(self, row: dict) -> str:
+        """Return what a person calls a track: its title or, without any, its folder and file."""
+        return row["title"] or self.credits.get(row["track"], {}).get("title") or path_name(row["track"])
+
+    def tags(self, audio: str) -> str:
+        """
+        Return how an uploaded track compares with the library, word by word, as HTML. The scores of a word have a mean
+        and a spread of their own, so what is shown is the share of tracks that fit the word less. A softmax would make
+        the words compete, although a track may have several instruments, and be near 0 or 1 by the model's logit
+        scale.
+        """
+        scores = self.labels @ self.library.embed_audio(audio)
+        library = self.map.embeds @ self.labels.T
+        shares = ((library < scores).mean(axis=0) + (library == scores).mean(axis=0) / 2) * 100
+        values = iter(shares.round().astype(int).tolist())
+        groups = []
+        for title, words in LABELS.items():
+            bars = [(word, next(values)) for word in words]
+            groups.append((title, sorted(bars, key=lambda bar: -bar[1])))
+        return PARTS.tags(Path(audio).name, groups)
+
+    def draw_map(self) -> str:
+        """Return the map as HTML."""
+        places = (5 + 90 * self.map.points).round(2).tolist()
+        dots = [
+            {"hash": track["hash"], "name": self.name(track), "x": x, "y": y}
+            for track, (x, y) in zip(self.map.tracks, places, strict=True)
+        ]
+        regions = name_regions(self.map, self.map.embeds @ self.labels.T, WORDS)
+        return PARTS.map(dots, [(word, round(5 + 90 * x, 2), round(5 + 90 * y, 2)) for word, x, y in regions])
+
+
+def path_name(path: str) -> str:
+    """Return the folder and the name of a file, `blue nights / so it goes` of `Blue_Nights/03 - so_it_goes.mp3`."""
+    folder, stem = (" ".join(name.replace("_", " ").split()) for name in (Path(path).parent.name, Path(path).stem))
+    stem = re.sub(r"^\d+[\s.)-]+(?=.*[^\W\d])", "", stem)  # the number of a track, if there is more to say
+    return f"{folder} / {stem}" if folder else stem
+
+
+def make_condition(
+    genres: list[str],
+    first_year: float | None,
+    last_year: float | None,
+    slowest: float | None,
+    fastest: float | None,
+    where: str,
+) -> str | None:
+    """
+    Return the condition that the fields of the form stand for, in SQL; `None` where all are empty.
+
+    Raises:
+        `ValueError`: if `where`, a condition that the visitor wrote, is none.
+    """
+    bounds = {"year >=": first_year, "year <=": last_year, "bpm >=": slowest, "bpm <=": fastest}
+    parts = [f"{comparison} {value}" for comparison, value in bounds.items() if value is not None]
+    if genres:
+        parts.append("(" + " or ".join(f"genre like {literal(f'%{genre}%')}" for genre in genres) + ")")
+    if where.strip():
+        parts.append(f"({parse_filter(where)})")
+    return " and ".join(parts) or None
+
+
+def readable(error: Exception, audio: str | None = None) -> str:
+    """Return a message for the page, without the folder that an upload lies in and with a capital."""
+    text = str(error)
+    if audio is not None and text.startswith(audio):
+        return Path(audio).name + text.removeprefix(audio)
+    return text[:1].upper() + text[1:]
