@@ -72,7 +72,7 @@ class Demo:
             answers = self.library.search(text, audio=audio, like=like, without=without, where=condition, k=count)
         except (ValueError, OSError) as error:
             return chips, PARTS.notice(readable(error, audio)), ""
-        request = " and ".join([*([f"“{text}”"] if text else []), *(f"like {name}" for name in names)])
+        request = " and ".join([*([f"for “{text}”"] if text else []), *(f"like {name}" for name in names)])
         request += f", without {without}" if without else ""
         selected = [self.card(row | {"score": 1.0, "copies": [], "file": "there"}) for row in liked.values()]
         shown = self.show(answers, request, selected[0] if is_picked else None)
@@ -151,27 +151,37 @@ def path_name(path: str) -> str:
     return f"{folder} / {stem}" if folder else stem
 
 
-def make_condition(
-    genres: list[str],
-    first_year: float | None,
-    last_year: float | None,
-    slowest: float | None,
-    fastest: float | None,
-    where: str,
-) -> str | None:
+def make_condition(genres: list[str], year: str, tempo: str, where: str) -> str | None:
     """
     Return the condition that the fields of the form stand for, in SQL; `None` where all are empty.
 
+    Args:
+        genres (`list[str]`): One of these.
+        year (`str`), tempo (`str`): A number, or a range with one end or both: `1990-1999`, `120-`.
+        where (`str`): A condition that the visitor wrote, see [`muscall.search.store.parse_filter`].
+
     Raises:
-        `ValueError`: if `where`, a condition that the visitor wrote, is none.
+        `ValueError`: if one of them is not understood.
     """
-    bounds = {"year >=": first_year, "year <=": last_year, "bpm >=": slowest, "bpm <=": fastest}
-    parts = [f"{comparison} {value}" for comparison, value in bounds.items() if value is not None]
+    parts = [*_bounds("year", "year", year), *_bounds("tempo", "bpm", tempo)]
     if genres:
         parts.append("(" + " or ".join(f"genre like {literal(f'%{genre}%')}" for genre in genres) + ")")
     if where.strip():
         parts.append(f"({parse_filter(where)})")
     return " and ".join(parts) or None
+
+
+def _bounds(name: str, column: str, text: str) -> list[str]:
+    text = text.strip()
+    number = r"(\d{1,4}(?:\.\d+)?)"
+    if found := re.fullmatch(number, text):  # tempos are rarely whole
+        value = float(found[1])
+        return [f"{column} >= {value - 0.5}", f"{column} < {value + 0.5}"]
+    found = re.fullmatch(rf"{number}?\s*[-–]\s*{number}?", text)
+    if text and (found is None or not any(found.groups())):
+        raise ValueError(f"the {name} {text!r} is not understood: expected a number or a range, such as 90-120")
+    ends = zip((">=", "<="), found.groups() if found else (), strict=False)
+    return [f"{column} {comparison} {end}" for comparison, end in ends if end]
 
 
 def readable(error: Exception, audio: str | None = None) -> str:

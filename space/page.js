@@ -145,7 +145,8 @@ function listen() {
   // A card that is gone does not go on playing, unless the same track is among the new ones; a picked track begins.
   new MutationObserver(() => {
     if (player && !player.isConnected) {
-      const same = document.querySelector(`.player[data-track="${player.dataset.track}"]`);
+      const { track, start: begin } = player.dataset;
+      const same = document.querySelector(`.player[data-track="${track}"][data-start="${begin}"]`);
       if (same) (player = same), show();
       else release();
     }

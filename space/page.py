@@ -49,7 +49,7 @@ COLOURS = {
     "slider_color_dark": "*primary_500",
 }
 HIDDEN = {"api_visibility": "private", "show_progress": "hidden"}
-# Clicks on what carries `data-act`. gradio's own plots have no click: ScatterPlot selects boxes, Plot has no such event.
+# Clicks on what carries `data-act`. gradio's own plots have no click: ScatterPlot selects boxes, Plot no such event.
 LISTEN = """element.addEventListener('click', event => {
     const target = event.target.closest('[data-act]');
     if (target) { event.preventDefault(); trigger('click', {...target.dataset}); }
@@ -110,33 +110,23 @@ def build_options(library: Library) -> tuple[gr.UploadButton, list[Component]]:
     """
     tags = library.store.table.search().where("start = 0").select(["genre", "year", "bpm"]).to_arrow().to_pydict()
     genres = {genre.strip() for text in tags["genre"] if text for genre in text.split(";")} - {""}
-    has_years, has_tempos = any(tags["year"]), any(tags["bpm"])
+    line = partial(gr.Textbox, "", max_length=500, min_width=140)
+    suffixes = sorted(AUDIO_SUFFIXES)
+    upload = gr.UploadButton("Sounds like a file of mine…", file_types=suffixes, elem_id="upload", size="md")
     with gr.Row():
-        upload = gr.UploadButton(
-            "Sounds like a file of mine…",
-            file_types=sorted(AUDIO_SUFFIXES),
-            elem_id="upload",
-            size="md",
-            scale=0,
-            min_width=250,
-        )
-        without = gr.Textbox("", label="Without", placeholder="drums", max_length=500, min_width=160)
+        without = line(label="Without", placeholder="drums")
         choices = {"choices": sorted(genres, key=str.lower), "value": [], "multiselect": True}
-        genre = gr.Dropdown(**choices, label="Genre", visible=bool(genres), min_width=160)
-    with gr.Row():
-        number = partial(gr.Number, value=None, minimum=0, min_width=100, buttons=[])
-        years = [number(label=f"Year {end}", precision=0, visible=has_years) for end in ("from", "to")]
-        tempos = [number(label=f"Tempo {end}, bpm", visible=has_tempos) for end in ("from", "to")]
-    where = gr.Textbox(
-        "", label="Only tracks where (SQL)", placeholder="duration > 120 and artist like '%ella%'", max_length=500
-    )
+        genre = gr.Dropdown(**choices, label="Genre", visible=bool(genres), min_width=140)
+        year = line(label="Year", placeholder="1990–1999", visible=any(tags["year"]))
+        tempo = line(label="Tempo, bpm", placeholder="90–120", visible=any(tags["bpm"]))
+    where = line(label="Only tracks where (SQL)", placeholder="duration > 120 and artist like '%ella%'")
     count = gr.Slider(1, 30, value=8, step=1, label="Number of tracks", buttons=[])
-    return upload, [without, genre, *years, *tempos, where, count]
+    return upload, [without, genre, year, tempo, where, count]
 
 
 def changes(fields: list[Component]) -> list:
     """Return what tells that a visitor has filled in one of the fields."""
-    named = {gr.Textbox: "submit", gr.Number: "submit", gr.Dropdown: "input", gr.Slider: "release"}
+    named = {gr.Textbox: "submit", gr.Dropdown: "input", gr.Slider: "release"}
     return [getattr(field, named[type(field)]) for field in fields]
 
 
@@ -179,7 +169,7 @@ class Visit:
 def add_api(library: Library):
     """Add what programs ask, `/search`, within the open page: the answers of `search.py query --json`."""
 
-    def search(text, audio, like, without, filter, k):
+    def search(text=None, audio=None, like=None, without=None, filter=None, k=10):
         request = {"audio": audio, "like": like or None, "without": without or None, "where": filter or None}
         try:
             return library.search(text or None, **request, k=k)

@@ -12,6 +12,7 @@ from threadpoolctl import threadpool_limits
 from muscall.search.store import IN_LIST, Store, literal, vectors
 
 
+ABOVE = 0.025  # of the height of a map: from a region to its name
 REGIONS, REGION_TRACKS = 8, 12  # regions of a map at most, and tracks that a region has on average at least
 
 
@@ -85,14 +86,18 @@ def name_regions(library_map: Map, scores: np.ndarray, words: list[str]) -> list
         scores (`np.ndarray` of shape `(tracks, words)`): Cosines of tracks and words.
 
     Returns:
-        `list[tuple[str, float, float]]`: the word and the place of the middle of each region.
+        `list[tuple[str, float, float]]`: the word of each region, and the place just above it, in its middle.
     """
     distinct = len(np.unique(library_map.points, axis=0))
     count = min(REGIONS, len(words), distinct, max(1, len(scores) // REGION_TRACKS))
     with threadpool_limits(1):
         regions = KMeans(count, n_init=4, random_state=0).fit(library_map.points)
     spread = np.maximum(scores.std(axis=0), 1e-6)  # each word has a mean and a spread of its own
-    fit = np.stack([scores[regions.labels_ == region].mean(axis=0) for region in range(count)])
+    members = [regions.labels_ == region for region in range(count)]
+    fit = np.stack([scores[member].mean(axis=0) for member in members])
     places, chosen = linear_sum_assignment((fit - scores.mean(axis=0)) / spread, maximize=True)
-    centers = regions.cluster_centers_.tolist()
-    return [(words[word], *centers[place]) for place, word in zip(places, chosen, strict=True)]
+    points = [library_map.points[members[place]] for place in places]
+    return [
+        (words[word], float(point[:, 0].mean()), float(point[:, 1].min()) - ABOVE)
+        for word, point in zip(chosen, points, strict=True)
+    ]

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from muscall.encoder import Encoder, load_encoder
-from muscall.search.files import absolute_path, file_status, find_tracks
+from muscall.search.files import absolute_path, file_state, file_status, find_tracks
 from muscall.search.store import Store, check_text, is_utf8, literal, parse_filter, vectors
 from muscall.search.tags import TAG_NAMES
 
