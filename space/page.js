@@ -15,7 +15,7 @@ function listen() {
     offset = isConverted ? time : 0;
     const { track } = player.dataset;
     audio.src = isConverted ? `passages/${track}/${Math.round(1000 * time)}.mp3` : `tracks/${track}`;
-    if (!isConverted) audio.currentTime = time;
+    audio.currentTime = time - offset; // also where nothing is loaded yet: it begins there then
     start();
   }
 
