@@ -53,6 +53,27 @@ def test_answers_by_audio_and_likeness(tagged, tmp_path):
     assert {answer["track"] for answer in both} == {str(folder / f"{number}.opus") for number in range(6)}
 
 
+def test_several_tracks_to_sound_like(tagged):
+    folder, music = tagged
+    liked = [str(folder / "3.opus"), str(folder / "1.opus")]
+    answers = names(music.search(like=liked))
+    assert sorted(answers) == ["0", "2", "4", "5"]
+    assert answers == names(music.search(like=liked[::-1]))
+    assert music.search(like=liked[:1]) == music.search(like=liked[0])
+
+
+def test_a_file_is_embedded_once(tagged, encoder, tmp_path, monkeypatch):
+    folder, store = tagged[0], tagged[1].store
+    music, heard, embed = Library(store.uri), [], encoder.embed_track
+    monkeypatch.setattr(music, "encoder", encoder)
+    monkeypatch.setattr(encoder, "embed_track", lambda track: heard.append(track) or embed(track))
+    path = str(shutil.copy(folder / "3.opus", tmp_path))
+    first = music.search(audio=path)
+    assert music.search(audio=path) == first and heard == [path]
+    shutil.copy(folder / "1.opus", path)
+    assert music.search(audio=path) != first and heard == [path, path]  # another content
+
+
 def test_without_moves_tracks_down(tagged):
     _, music = tagged
     plain = {answer["track"]: answer["score"] for answer in music.search("calm piano")}

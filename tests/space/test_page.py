@@ -104,6 +104,8 @@ def url(folder, store, tmp_path_factory):
         while "Running on local URL" not in log.read_text():
             assert process.poll() is None and time.monotonic() < deadline, log.read_text()
             time.sleep(0.2)
+        steps = ["Loading the model", "Indexing", "Drawing the map", "Starting the page"]
+        assert re.findall(rf"^({'|'.join(steps)})", log.read_text(), re.MULTILINE) == steps  # what a start waits for
         (folder / "gone.opus").unlink()
         yield f"http://127.0.0.1:{port}/"
     finally:
