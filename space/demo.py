@@ -23,7 +23,7 @@ LABELS = {
 WORDS = [word for group in LABELS.values() for word in group]
 MAP_TRACKS = 1000  # more dots than these cannot be told apart, let alone clicked
 # An answer is weak below this cosine, where sentences about no music at all end up, and below half of the best one.
-WEAK, WEAK_SHARE = 0.15, 0.5
+WEAK, WEAK_SHARE = 0.2, 0.5
 TEMPLATES = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True)
 PARTS = TEMPLATES.get_template("parts.html").module
 
@@ -74,9 +74,8 @@ class Demo:
             return chips, PARTS.notice(readable(error, audio)), ""
         request = " and ".join([*([f"for “{text}”"] if text else []), *(f"like {name}" for name in names)])
         request += f", without {without}" if without else ""
-        selected = [self.card(row | {"score": 1.0, "copies": [], "file": "there"}) for row in liked.values()]
-        shown = self.show(answers, request, selected[0] if is_picked else None)
-        return chips, shown, self.tags(audio) if audio else ""
+        selected = self.picked_card(*liked.values()) if is_picked else None
+        return chips, self.show(answers, request, selected), self.tags(audio) if audio else ""
 
     def show(self, answers: list[dict], request: str, selected: dict | None = None) -> str:
         """Return answers as HTML, below the track that was picked. Weak ones are folded, or dimmed if all are."""
@@ -111,6 +110,11 @@ class Demo:
             "width": round(100 * (row["end"] - row["start"]) / duration, 2),
             "file": row["file"],
         }
+
+    def picked_card(self, row: dict) -> dict:
+        """Return what is shown of a track that is no answer, from its first window."""
+        file = "there" if Path(row["track"]).is_file() else "missing"
+        return self.card(row | {"score": 1.0, "copies": [], "file": file})
 
     def name(self, row: dict) -> str:
         """Return what a person calls a track: its title or, without any, its folder and file."""

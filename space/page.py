@@ -70,6 +70,7 @@ def build_page(demo: Demo) -> gr.Blocks:
                 label="Describe the music",
                 placeholder="calm solo piano at night",
                 max_length=500,
+                max_lines=1,
                 scale=5,
                 container=False,
                 elem_id="text",
@@ -119,8 +120,8 @@ def build_options(library: Library) -> tuple[gr.UploadButton, list[Component]]:
         genre = gr.Dropdown(**choices, label="Genre", visible=bool(genres), min_width=140)
         year = line(label="Year", placeholder="1990–1999", visible=any(tags["year"]))
         tempo = line(label="Tempo, bpm", placeholder="90–120", visible=any(tags["bpm"]))
-    where = line(label="Only tracks where (SQL)", placeholder="duration > 120 and artist like '%ella%'")
     count = gr.Slider(1, 30, value=8, step=1, label="Number of tracks", buttons=[])
+    where = line(label="Only tracks where (SQL)", placeholder="duration > 120 and artist like '%ella%'")
     return upload, [without, genre, year, tempo, where, count]
 
 

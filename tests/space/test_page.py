@@ -271,7 +271,7 @@ def test_weak_answers_are_folded_or_marked(page):
         float(score) for score in page.locator(".score").evaluate_all("all => all.map(p => p.innerText.slice(-5))")
     ]
     shown = page.locator("#results > * .card:not(.weak *)").count()
-    strong = sum(score >= max(0.15, scores[0] / 2) for score in scores)
+    strong = sum(score >= max(0.2, scores[0] / 2) for score in scores)
     assert shown == strong
 
 
