@@ -200,7 +200,7 @@ def report_groups(groups: list[list[dict]], half: int, count: int, name: str):
 
 
 def report_kinds(pairs: list[dict]):
-    """Print the quantiles of what pairs of each kind have in common."""
+    """Print the lowest, median and highest of what pairs of each kind have in common."""
     kinds: dict[str, list] = {}
     for pair in pairs:
         names = [Path(one.describe()["track"]).stem for one in pair["pair"]]
@@ -218,7 +218,9 @@ def report_kinds(pairs: list[dict]):
             " to ".join(f"{value:.2f}" for value in np.quantile(values, (0, 0.5, 1)))
             for values in zip(*scores, strict=True)
         ]
-        print(f"    {kind:16} {len(scores):5} pairs: similarity {ranges[0]}, agreement {ranges[1]}")
+        print(
+            f"    {kind:16} {len(scores):5} pairs: lowest to median to highest similarity {ranges[0]}, agreement {ranges[1]}"
+        )
 
 
 def main():

@@ -135,9 +135,9 @@ class Choice:
 
 def order_evenly(embeds: np.ndarray, artists: list[str | None]) -> list[int]:
     """
-    Return an order of tracks that begins with the first and in which neighbours are near each other, with no more than
-    `IN_A_ROW` tracks of an artist in a row where that is possible: always on to the nearest, then parts are turned
-    round as long as that makes the way shorter.
+    Return an order of tracks in which neighbours are near each other, with no more than `IN_A_ROW` tracks of an artist
+    in a row where that is possible: always on to the nearest, then parts are turned round as long as that makes the
+    way shorter. It begins with the first track, or where its artist may not, with the first that may.
 
     Args:
         embeds (`np.ndarray` of shape `(tracks, dim)`): L2-normalised.
@@ -155,10 +155,11 @@ def order_evenly(embeds: np.ndarray, artists: list[str | None]) -> list[int]:
 
 
 def _nearest_next(distances: np.ndarray, artists: list) -> list[int]:
-    order, left = [0], set(range(1, len(artists)))
-    counts = Counter(artists[1:])
+    order: list[int] = []
+    left, counts = set(range(len(artists))), Counter(artists)
     while left:
-        nearby = [int(place) for place in np.argsort(distances[order[-1]], kind="stable") if int(place) in left]
+        nearby = np.argsort(distances[order[-1]], kind="stable").tolist() if order else range(len(artists))
+        nearby = [place for place in nearby if place in left]
         nearest = next((place for place in nearby if _leaves_a_way(place, order, counts, artists)), nearby[0])
         order.append(nearest)
         left.remove(nearest)

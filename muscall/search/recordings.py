@@ -13,7 +13,7 @@ from muscall.search.tags import TAG_NAMES
 
 # Chosen by benchmarks/duplicates.py: what window embeddings must have in common for two recordings to be listened to,
 # and fingerprints to be the same. Embeddings alone cannot tell another take, which may be at 0.99.
-SIMILAR, SAME = 0.5, 0.5
+SIMILAR, SAME = 0.5, 0.55
 KEPT = 10_000  # fingerprints, of 20 kB each
 TOLERANCE = 3.0  # seconds that two files of one recording may differ in length: a start or an end is cut off
 
