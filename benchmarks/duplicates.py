@@ -218,9 +218,7 @@ def report_kinds(pairs: list[dict]):
             " to ".join(f"{value:.2f}" for value in np.quantile(values, (0, 0.5, 1)))
             for values in zip(*scores, strict=True)
         ]
-        print(
-            f"    {kind:16} {len(scores):5} pairs: lowest to median to highest similarity {ranges[0]}, agreement {ranges[1]}"
-        )
+        print(f"    {kind:16} {len(scores):5} pairs: similarity {ranges[0]}, agreement {ranges[1]}")
 
 
 def main():
