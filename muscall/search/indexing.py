@@ -17,6 +17,7 @@ from muscall.search.files import absolute_path, find_tracks
 from muscall.search.formatting import format_report
 from muscall.search.plan import Report, finish, make_plan
 from muscall.search.query import recall
+from muscall.search.stats import save_report
 from muscall.search.store import Store, lock
 
 
@@ -66,6 +67,7 @@ def index_folders(
 
             report = update_index_with_ray(store_uri, folders, encoder, ray_workers)
         if accelerator.is_main_process:
+            save_report(Store.open(store_uri), folders, report)
             show(format_report(report, store_uri))
             approximate(Store.open(store_uri), encoder, show)
     return report

@@ -18,6 +18,7 @@ from lancedb.index import HnswSq
 
 
 TABLE = "windows"
+RUNS = "runs"  # what index runs skipped, see stats.save_report
 LOCK = ".indexing.lock"
 FORMAT = 1  # of the table: another number is another set of columns
 COLUMNS = {
@@ -182,6 +183,16 @@ class Store:
         with self._writing():
             self.table.optimize(cleanup_older_than=timedelta(hours=1))
 
+    def read_table(self, name: str) -> list[dict]:
+        """Return the rows of another table beside the windows, none where there is no such table."""
+        connection = _connect(self.uri)
+        return connection.open_table(name).to_arrow().to_pylist() if name in connection.list_tables().tables else []
+
+    def replace_table(self, name: str, rows: pa.Table):
+        """Write another table beside the windows, in place of the one that is there."""
+        with self._writing():
+            _connect(self.uri).create_table(name, rows, mode="overwrite")
+
     @property
     def is_approximate(self) -> bool:
         """`True` if there is an approximate index."""
@@ -252,7 +263,7 @@ def lock(uri: str | Path) -> Iterator[None]:
     if not is_local(uri):
         yield
         return
-    folder, index_names = Path(uri), {LOCK, f"{TABLE}.lance"}
+    folder, index_names = Path(uri), {LOCK, f"{TABLE}.lance", f"{RUNS}.lance"}
     if folder.exists() and not (folder.is_dir() and {path.name for path in folder.iterdir()} <= index_names):
         raise ValueError(f"{uri} is no index: expected a new or empty folder, or one that holds an index")
     folder.mkdir(parents=True, exist_ok=True)
