@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 from jinja2 import Environment, FileSystemLoader
 
 from muscall.evaluation.zero_shot import BANK, label_embeds
+from muscall.search.duplicates import find_duplicates
 from muscall.search.formatting import clock
 from muscall.search.map import draw_map, name_regions
 from muscall.search.query import Library
@@ -52,32 +53,40 @@ class Demo:
         or what is wrong with it, and the words that fit an uploaded track.
 
         Args:
-            seeds (`list[dict]`): Tracks to sound like, each with an `id`: the hash of a track of the index, or
-                `"upload"` and the path of the file, `audio`.
-            options: The arguments of [`make_condition`], and how many tracks.
+            seeds (`list[dict]`): Tracks, each with its `kind`, `"like"` or `"unlike"`, and its `id`: the hash of one
+                of the index, or `"upload"` and the path of the file, `audio`.
+            options: The arguments of [`make_condition`], how many answers, and whether they are passages.
             is_picked (`bool`, *optional*, defaults to `False`): Whether the one seed is shown and played above.
         """
-        *fields, count = options
+        *fields, count, segments = options
         text, without = text.strip() or None, without.strip() or None
         audio = next((seed["audio"] for seed in seeds if "audio" in seed), None)
         chips = ""
         try:
-            liked = {seed["id"]: self.sound.find(seed["id"]) for seed in seeds if "audio" not in seed}
-            names = [self.name(liked[seed["id"]]) if seed["id"] in liked else Path(audio).name for seed in seeds]
-            chips = PARTS.chips([(seed["id"], name) for seed, name in zip(seeds, names, strict=True)])
+            rows = {seed["id"]: self.sound.find(seed["id"]) for seed in seeds if "audio" not in seed}
+            names = {track: self.name(row) for track, row in rows.items()}
+            seeds = [seed | {"name": names[seed["id"]] if seed["id"] in names else Path(audio).name} for seed in seeds]
+            chips = PARTS.chips(seeds)
             if text is None and not seeds:
                 return chips, PARTS.empty(), ""
-            like = [row["track"] for row in liked.values()] or None
-            condition = make_condition(*fields)
-            answers = self.library.search(text, audio=audio, like=like, without=without, where=condition, k=count)
+            request = {"text": text, "audio": audio, "without": without, "where": make_condition(*fields)}
+            for kind in ("like", "unlike"):
+                request[kind] = [
+                    rows[seed["id"]]["track"] for seed in seeds if seed["id"] in rows and seed["kind"] == kind
+                ]
+            answers = self.library.search(**request, k=count, segments=segments)
         except (ValueError, OSError) as error:
             return chips, PARTS.notice(readable(error, audio)), ""
-        request = " and ".join([*([f"for “{text}”"] if text else []), *(f"like {name}" for name in names)])
-        request += f", without {without}" if without else ""
-        selected = self.picked_card(*liked.values()) if is_picked else None
-        return chips, self.show(answers, request, selected), self.tags(audio) if audio else ""
+        selected = self.card(rows[seeds[0]["id"]] | {"score": 1.0}) if is_picked else None
+        terms = [*([f"for “{text}”"] if text else []), *(f"{seed['kind']} {seed['name']}" for seed in seeds)]
+        title = " and ".join(terms) + (f", without {without}" if without else "")
+        return (
+            chips,
+            self.show(answers, "passage" if segments else "track", title, selected),
+            self.tags(audio) if audio else "",
+        )
 
-    def show(self, answers: list[dict], request: str, selected: dict | None = None) -> str:
+    def show(self, answers: list[dict], kind: str, request: str, selected: dict | None) -> str:
         """Return answers as HTML, below the track that was picked. Weak ones are folded, or dimmed if all are."""
         cards = [self.card(answer) for answer in answers]
         if not cards and selected is None:
@@ -86,8 +95,9 @@ class Demo:
         strong = [card for card in cards if card["score"] >= least]
         weak = [card for card in cards if card["score"] < least]
         dots = [card["dot"] for card in strong or weak if card["dot"] is not None]
-        playlist = urlencode([("track", card["hash"]) for card in strong or weak if card["file"] != "missing"])
-        return PARTS.results(request, strong, weak, selected, dots, playlist)
+        tracks = dict.fromkeys(card["hash"] for card in strong or weak if card["file"] != "missing")
+        playlist = urlencode([("track", track) for track in tracks])
+        return PARTS.results(kind, request, strong, weak, selected, dots, playlist)
 
     def card(self, row: dict) -> dict:
         """Return what is shown of a track."""
@@ -98,8 +108,7 @@ class Demo:
             "hash": row["hash"],
             "dot": self.dots.get(row["hash"]),
             "name": self.name(row),
-            "paths": "\n".join([row["track"], *row["copies"]]),
-            "copies": len(row["copies"]),
+            "paths": [row["track"], *row["copies"]],
             "by": row["artist"] or credit.get("artist"),
             "facts": [fact for fact in (*facts, credit.get("licence")) if fact],
             "score": row["score"],
@@ -111,10 +120,14 @@ class Demo:
             "file": row["file"],
         }
 
-    def picked_card(self, row: dict) -> dict:
-        """Return what is shown of a track that is no answer, from its first window."""
-        file = "there" if Path(row["track"]).is_file() else "missing"
-        return self.card(row | {"score": 1.0, "copies": [], "file": file})
+    def duplicates(self) -> str:
+        """Return the recordings that the library has more than once as HTML."""
+        try:
+            groups = find_duplicates(self.library.store).groups
+        except (ValueError, OSError) as error:
+            return PARTS.notice(readable(error))
+        whole = [[row | {"score": 1.0, "start": 0.0, "end": row["duration"]} for row in group] for group in groups]
+        return PARTS.duplicates([[self.card(row) for row in group] for group in whole])
 
     def name(self, row: dict) -> str:
         """Return what a person calls a track: its title or, without any, its folder and file."""

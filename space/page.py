@@ -80,7 +80,7 @@ def build_page(demo: Demo) -> gr.Blocks:
         with gr.Row(elem_id="examples"):
             examples = [gr.Button(example, size="sm", min_width=0, scale=0) for example in EXAMPLES]
         with gr.Accordion("More options", open=False, elem_id="options"):
-            upload, options = build_options(demo.library)
+            upload, duplicates, options = build_options(demo.library)
         chips = show_part(elem_id="seeds", js_on_load=LISTEN)
         tags = show_part(elem_id="tags", js_on_load=None)
         with gr.Row(elem_id="found"):
@@ -90,7 +90,8 @@ def build_page(demo: Demo) -> gr.Blocks:
                 places = show_part(demo.draw_map(), elem_id="map", js_on_load=LISTEN)
         seeds = gr.State([])
         send = {"inputs": [seeds, text, *options], "outputs": [seeds, text, chips, results, tags]}
-        send["api_visibility"] = "private"
+        # One after the other: what a visitor asked last is what is shown at last.
+        send |= {"api_visibility": "private", "concurrency_id": "ask", "concurrency_limit": 1}
         visit = Visit(demo)
         asked = [trigger(visit.ask, **send) for trigger in (button.click, text.submit, *changes(options))]
         for example, choice in zip(EXAMPLES, examples, strict=True):
@@ -98,36 +99,41 @@ def build_page(demo: Demo) -> gr.Blocks:
             asked.append(filled.then(visit.ask, **send))
         asked += [part.click(visit.click, **send) for part in (chips, results, places)]
         asked.append(upload.upload(visit.upload, **send | {"inputs": [upload, *send["inputs"]]}))
+        takes_long = {"inputs": None, "concurrency_id": "duplicates"}
+        asked.append(duplicates.click(visit.duplicates, **send | takes_long))
         for event in asked:
             event.then(None, js=SHOW_RESULTS, **HIDDEN)
         add_api(demo.library)
     return page
 
 
-def build_options(library: Library) -> tuple[gr.UploadButton, list[Component]]:
+def build_options(library: Library) -> tuple[gr.UploadButton, gr.Button, list[Component]]:
     """
-    Build the fields that few need, within the open page: for an upload, and for the rest of a request, in the order in
-    which [`Demo.answer`] takes it. Fields for tags that no track has are not shown.
+    Build what few need, within the open page: the buttons for an upload and for duplicates, and the fields for the
+    rest of a request, in the order in which [`Demo.answer`] takes it. Fields for tags that no track has are not shown.
     """
     tags = library.store.table.search().where("start = 0").select(["genre", "year", "bpm"]).to_arrow().to_pydict()
     genres = {genre.strip() for text in tags["genre"] if text for genre in text.split(";")} - {""}
     line = partial(gr.Textbox, "", max_length=500, min_width=140)
     suffixes = sorted(AUDIO_SUFFIXES)
-    upload = gr.UploadButton("Sounds like a file of mine…", file_types=suffixes, elem_id="upload", size="md")
+    with gr.Row(elem_id="actions"):
+        upload = gr.UploadButton("Sounds like a file of mine…", file_types=suffixes, elem_id="upload", size="md")
+        duplicates = gr.Button("Find duplicates", size="md")
     with gr.Row():
         without = line(label="Without", placeholder="drums")
         choices = {"choices": sorted(genres, key=str.lower), "value": [], "multiselect": True}
         genre = gr.Dropdown(**choices, label="Genre", visible=bool(genres), min_width=140)
         year = line(label="Year", placeholder="1990–1999", visible=any(tags["year"]))
         tempo = line(label="Tempo, bpm", placeholder="90–120", visible=any(tags["bpm"]))
-    count = gr.Slider(1, 30, value=8, step=1, label="Number of tracks", buttons=[])
+    count = gr.Slider(1, 30, value=8, step=1, label="Number of answers", buttons=[])
+    segments = gr.Checkbox(label="Passages: several of a long recording")
     where = line(label="Only tracks where (SQL)", placeholder="duration > 120 and artist like '%ella%'")
-    return upload, [without, genre, year, tempo, where, count]
+    return upload, duplicates, [without, genre, year, tempo, where, count, segments]
 
 
 def changes(fields: list[Component]) -> list:
     """Return what tells that a visitor has filled in one of the fields."""
-    named = {gr.Textbox: "submit", gr.Dropdown: "input", gr.Slider: "release"}
+    named = {gr.Textbox: "submit", gr.Dropdown: "input", gr.Slider: "release", gr.Checkbox: "input"}
     return [getattr(field, named[type(field)]) for field in fields]
 
 
@@ -150,37 +156,42 @@ class Visit:
     def click(self, event: gr.EventData, seeds: list[dict], text: str, *options) -> tuple:
         """
         Answer a click on a track. A dot of the map begins a new request, with this track alone; a track of the
-        answers joins the seeds; a seed is taken out.
+        answers joins the seeds, to sound like it or not; a seed is taken out.
         """
         track = str(event.track)
         others = [seed for seed in seeds if seed["id"] != track]
         if event.act == "drop":
             return self.ask(others, text, *options)
-        if event.act == "like":
-            return self.ask([*others, {"id": track}], text, *options)
-        seeds, _, *shown = self.ask([{"id": track}], "", *options, is_picked=True)
+        if event.act in ("like", "unlike"):
+            return self.ask([*others, {"id": track, "kind": event.act}], text, *options)
+        seeds, _, *shown = self.ask([{"id": track, "kind": "like"}], "", *options, is_picked=True)
         return seeds, "", *shown
 
     def upload(self, path: str, seeds: list[dict], *fields) -> tuple:
         """Answer an upload, which takes the place of an earlier one among the seeds."""
         others = [seed for seed in seeds if "audio" not in seed]
-        return self.ask([*others, {"id": "upload", "audio": path}], *fields)
+        return self.ask([*others, {"id": "upload", "kind": "like", "audio": path}], *fields)
+
+    def duplicates(self) -> tuple:
+        """Answer with the recordings that are there more than once, which is a request of its own."""
+        return [], "", "", self.demo.duplicates(), ""
 
 
 def add_api(library: Library):
     """Add what programs ask, `/search`, within the open page: the answers of `search.py query --json`."""
 
-    def search(text=None, audio=None, like=None, without=None, filter=None, k=10):
-        request = {"audio": audio, "like": like or None, "without": without or None, "where": filter or None}
+    def search(text=None, audio=None, like=None, unlike=None, without=None, filter=None, k=10, segments=False):
+        request = {"audio": audio, "like": like, "unlike": unlike, "without": without or None, "where": filter or None}
         try:
-            return library.search(text or None, **request, k=k)
+            return library.search(text or None, **request, k=k, segments=segments)
         except (ValueError, OSError) as error:
             raise gr.Error(str(error)) from error
 
     texts = {name: gr.Textbox(label=name, visible=False) for name in ("text", "without", "filter")}
-    audio, like = gr.File(label="audio", visible=False), gr.JSON([], label="like", visible=False)
+    like, unlike = (gr.JSON([], label=name, visible=False) for name in ("like", "unlike"))
+    audio, segments = gr.File(label="audio", visible=False), gr.Checkbox(label="segments", visible=False)
     k, answers = gr.Number(10, label="k", precision=0, visible=False), gr.JSON(label="answers", visible=False)
-    inputs = [texts["text"], audio, like, texts["without"], texts["filter"], k]
+    inputs = [texts["text"], audio, like, unlike, texts["without"], texts["filter"], k, segments]
     gr.Button(visible=False).click(search, inputs, answers, api_name="search")
 
 

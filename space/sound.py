@@ -3,9 +3,7 @@
 
 import mimetypes
 import tempfile
-from collections.abc import Iterable
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 import soundfile
@@ -14,6 +12,8 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from muscall.search.files import describe_files
+from muscall.search.m3u import format_m3u
 from muscall.search.store import Store, literal
 from processing_muscall import read_audio
 
@@ -47,15 +47,15 @@ class Sound:
 
     def find(self, digest: str) -> dict:
         """
-        Return the columns of a track's first window, under a path that is there if one is.
+        Return what the index has of a track: the columns of its first window, `copies` and `file` as of an answer.
 
         Raises:
-            `ValueError`: if the index has no such track.
+            `ValueError`: if it has no such track.
         """
         rows = self.store.rows(f"hash = {literal(digest)} AND start = 0").drop_columns(["vector"]).to_pylist()
         if not rows:
             raise ValueError("this track is no longer in the index: load the page again")
-        return max(rows, key=lambda row: Path(row["track"]).is_file())
+        return rows[0] | describe_files({row["track"]: row["state"] for row in rows})
 
     def track(self, request: Request) -> Response:
         """Return a whole file as it is, or the range of it that a player asks for."""
@@ -76,15 +76,15 @@ class Sound:
     def playlist(self, request: Request) -> Response:
         """Return the tracks that an address names as a playlist."""
         try:
-            rows = [self._file(digest) for digest in request.query_params.getlist("track")]
-        except (ValueError, OSError):
+            rows = [self.find(digest) for digest in request.query_params.getlist("track")]
+        except ValueError:
             return PlainTextResponse(GONE, 404)
         headers = {"Content-Disposition": 'attachment; filename="muscall.m3u8"'}
-        return Response(write_playlist(rows), headers=headers, media_type="application/x-mpegurl")
+        return Response(format_m3u(rows, folder=None)[0], headers=headers, media_type="application/x-mpegurl")
 
     def _file(self, digest: str) -> dict:
         row = self.find(digest)
-        if not Path(row["track"]).is_file():
+        if row["file"] == "missing":
             raise FileNotFoundError(row["track"])
         return row
 
@@ -110,14 +110,3 @@ def read_stereo(path: str, start: float, seconds: float) -> np.ndarray:
     except soundfile.LibsndfileError:  # what only the reader of the model can read, it reads in mono
         return read_audio(path, PLAY_RATE, start, seconds)[:, None]
     return samples if rate == PLAY_RATE else soxr.resample(samples, rate, PLAY_RATE)
-
-
-def write_playlist(rows: Iterable[dict]) -> str:
-    """Return tracks as an M3U8 playlist with absolute paths. A path with a line break cannot be in one."""
-    lines = ["#EXTM3U"]
-    for row in rows:
-        if len(row["track"].splitlines()) > 1:
-            continue
-        name = " - ".join(row[tag] for tag in ("artist", "title") if row[tag]) or Path(row["track"]).stem
-        lines += [f"#EXTINF:{row['duration']:.0f},{' '.join(name.split())}", row["track"]]
-    return "\n".join(lines) + "\n"

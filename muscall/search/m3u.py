@@ -49,15 +49,18 @@ def write_m3u(path: Path, answers: list[dict]) -> dict[str, str]:
     return left_out
 
 
-def format_m3u(answers: list[dict], folder: str | Path) -> tuple[str, dict[str, str]]:
-    """Return the text of a playlist that lies in a folder, and the tracks that it lacks, with the reason for each."""
+def format_m3u(answers: list[dict], folder: str | Path | None) -> tuple[str, dict[str, str]]:
+    """
+    Return the text of a playlist that lies in a folder, and the tracks that it lacks, with the reason for each. Where
+    it will lie may be unknown, `None`: its paths are absolute then.
+    """
     lines, left_out, seen = ["#EXTM3U"], {}, set()
     for answer in answers:
         track = answer["track"]
         if track in seen:
             continue
         seen.add(track)
-        place = _relative(track, folder)
+        place = track if folder is None else _relative(track, folder)
         if answer["file"] == "missing":
             left_out[track] = "is no longer there"
         elif len(place.splitlines()) > 1:

@@ -39,6 +39,12 @@ def test_what_a_player_would_misread(tmp_path):
     assert [reason.split()[-1] for reason in left_out.values()] == ["spelling", "UTF-8", "there"]
 
 
+def test_a_playlist_without_a_place_names_whole_paths(tmp_path):
+    assert format_m3u([answer(tmp_path / "#1 hit.mp3")], folder=None)[0].splitlines()[-1] == str(
+        tmp_path / "#1 hit.mp3"
+    )
+
+
 def test_a_playlist_in_a_linked_folder_leads_to_its_tracks(tmp_path):
     (tmp_path / "disk" / "lists").mkdir(parents=True)
     (tmp_path / "track.mp3").touch()

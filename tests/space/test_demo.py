@@ -9,7 +9,6 @@ pytest.importorskip("threadpoolctl", reason='the page needs: pip install -e ".[d
 
 from muscall.search.store import parse_filter
 from space.demo import make_condition, path_name
-from space.sound import write_playlist
 
 
 @pytest.mark.parametrize(
@@ -57,12 +56,3 @@ def test_fields_become_one_condition(fields, condition):
 def test_a_field_that_is_not_understood_is_named(fields, message):
     with pytest.raises(ValueError, match=message):
         make_condition(*fields)
-
-
-def test_a_playlist_has_a_line_for_each_path():
-    rows = [
-        {"track": "/m/a.mp3", "title": "One\nline", "artist": "A", "duration": 61.6},
-        {"track": "/m/b\nc.mp3", "title": None, "artist": None, "duration": 3.0},
-        {"track": "/m/é 音.mp3", "title": None, "artist": None, "duration": 3.0},
-    ]
-    assert write_playlist(rows) == "#EXTM3U\n#EXTINF:62,A - One line\n/m/a.mp3\n#EXTINF:3,é 音\n/m/é 音.mp3\n"

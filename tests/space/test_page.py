@@ -217,7 +217,7 @@ def test_the_page_loads_and_fits(page, width, scheme):
     assert "Nothing searched yet" in page.inner_text("#results")
     assert page.get_by_label("Only tracks where").count() == 0  # SQL is for few
     open_options(page)
-    for label in ("Describe the music", "Without", "Genre", "Year", "Only tracks where", "Number of tracks"):
+    for label in ("Describe the music", "Without", "Genre", "Year", "Only tracks where", "Number of answers"):
         page.get_by_label(label).first.wait_for()  # until it is visible
     assert page.get_by_label("Tempo").count() == 0  # no track has one
     ask(page, "calm piano " * 9)
@@ -318,7 +318,7 @@ def test_an_answer_that_is_gone_does_not_go_on_playing(page):
 
 def test_without_and_number(page, library):
     open_options(page)
-    page.get_by_label("Number of tracks").first.fill("2")
+    page.get_by_label("Number of answers").first.fill("2")
     ask(page, "calm piano", Without="drums")
     assert names_of(page) == expected_names(library.search("calm piano", without="drums", k=2))
 
@@ -332,7 +332,7 @@ def test_an_uploaded_track_finds_itself_and_gets_bars(page, folder):
     values = [int(value) for value in page.locator("#tags .value").all_inner_texts()]
     assert len(values) == 24 and min(values) >= 0 and max(values) <= 100 and len(set(values)) > 3
     assert "piano" in page.inner_text("#tags") and "plain.opus" in page.inner_text("#tags h2")
-    page.get_by_role("button", name="No longer like plain.opus").click()
+    page.get_by_role("button", name="Leave out plain.opus").click()
     page.wait_for_selector("#results .empty")
     assert page.locator("#tags .bar").count() == 0  # it is about the upload
 
@@ -357,9 +357,43 @@ def test_tracks_join_the_request_and_leave_it(page, library):
     by_name = {name: answer["track"] for answer in library.search("music", k=20) for name in expected_names([answer])}
     expected = library.search("calm piano", like=[by_name[first], by_name[second]], k=8)
     assert names_of(page) == expected_names(expected)
-    page.get_by_role("button", name=f"No longer like {first}").click()
+    page.get_by_role("button", name=f"Leave out {first}").click()
     page.wait_for_function("document.querySelectorAll('.seed').length == 1")
     assert names_of(page) == expected_names(library.search("calm piano", like=by_name[second], k=8))
+
+
+def test_a_track_not_to_sound_like(page, library):
+    ask(page, "calm piano")
+    first = names_of(page)[0]
+    unliked = library.search("calm piano", k=1)[0]["track"]
+    page.get_by_role("button", name=f"Less like {first}").click()
+    page.wait_for_selector(".seed")
+    assert "not like" in page.inner_text(".seed")
+    assert names_of(page) == expected_names(library.search("calm piano", unlike=[unliked], k=8))
+
+
+def test_passages_of_one_track_are_answers(page, library):
+    open_options(page)
+    page.get_by_label("Passages").check()
+    ask(page, "calm piano", **{"Only tracks where": "title = 'Plain title'"})
+    expected = library.search("calm piano", where="title = 'Plain title'", k=8, segments=True)
+    assert len(expected) == 8 and names_of(page) == ["Plain title"] * 8
+    starts = page.locator(".cards .player").evaluate_all("all => all.map(player => Number(player.dataset.start))")
+    assert starts == [answer["start"] for answer in expected]
+    playlist = page.get_by_role("link", name="Save as playlist").get_attribute("href")
+    assert playlist.count("track=") == 1  # the track once
+
+
+def test_duplicates_are_listed(page, folder):
+    open_options(page)
+    page.get_by_role("button", name="Find duplicates").click()
+    page.wait_for_selector("#results h2")
+    assert page.inner_text("#results h2") == "One recording is here more than once"
+    paths = page.locator("#results .facts").all_inner_texts()
+    assert sorted(paths) == sorted(str(folder / name) for name in ("plain.opus", "with space/copy.opus"))
+    ask(page, "calm piano")
+    page.wait_for_selector("#results .score", state="attached")
+    assert "more than once" not in page.inner_text("#results")  # it does not outlive its request
 
 
 def test_uploads_that_are_no_audio_are_refused_in_words(page, tmp_path):
@@ -382,7 +416,7 @@ def test_large_uploads_are_refused_in_words(page, tmp_path):
 
 def test_names_and_titles_are_text(page, folder):
     open_options(page)
-    page.get_by_label("Number of tracks").first.fill("30")
+    page.get_by_label("Number of answers").first.fill("30")
     ask(page, "calm piano")
     expected = {title or path_name(folder / name) for name, title in TITLES.items()}
     expected |= {"quiet rivers / 003", "quiet rivers / so it goes"}
@@ -505,7 +539,8 @@ def test_programs_get_the_answers_of_the_command_line(url, folder, library, stor
     assert answers == json.loads(printed)
     audio = str(folder / "plain.opus")
     assert client.predict(audio=handle_file(audio), k=2, api_name="/search") == library.search(audio=audio, k=2)
-    like = [answers[0]["track"], answers[1]["track"]]
-    assert client.predict(like=like, without="drums", api_name="/search") == library.search(like=like, without="drums")
+    first, second, third = (answer["track"] for answer in answers)
+    request = {"like": [first, second], "unlike": [third], "without": "drums", "segments": True}
+    assert client.predict(**request, api_name="/search") == library.search(**request)
     with pytest.raises(Exception, match="ask for something"):
         client.predict(api_name="/search")
