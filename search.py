@@ -14,6 +14,7 @@ import argparse
 import json
 import os
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,6 +54,12 @@ def parse_arguments(args: list[str] | None = None) -> argparse.Namespace:
     query.add_argument("--like", metavar="TRACK", help="a track of the index to sound like")
     query.add_argument("--without", metavar="TEXT", help="what the tracks must not have")
     query.add_argument("--filter", help="a condition on tags, \"bpm > 120 and genre = 'jazz'\"")
+    query.add_argument(
+        "--by",
+        choices=("both", "sound", "words"),
+        default="both",
+        help="what the sentence is compared with: how tracks sound, what is written about them, or both (default)",
+    )
     query.add_argument("--k", type=int, default=10, help="how many tracks (default: 10)")
     query.add_argument("--json", action="store_true", help="print JSON")
     query.add_argument("--model", help="where the model of the index is now, if it was moved")
@@ -73,10 +80,13 @@ def parse_path(text: str) -> Path:
 
 
 def run_index(arguments: argparse.Namespace):
+    from transformers.utils.logging import disable_progress_bar
+
     from muscall.encoder import load_encoder
     from muscall.launch import start_accelerator
     from muscall.search.indexing import index_folders
 
+    disable_progress_bar()  # of loading weights
     accelerator = start_accelerator()
     index_folders(
         arguments.store,
@@ -97,11 +107,15 @@ def run_forget(arguments: argparse.Namespace):
 
 
 def run_query(arguments: argparse.Namespace):
-    from muscall.search.query import Library
+    from muscall.search.quick_imports import quick_imports
+
+    is_server = arguments.store.startswith("db://")
+    with nullcontext() if is_server else quick_imports():
+        from muscall.search.query import Library
 
     library = Library(arguments.store, arguments.model)
     request = {"audio": arguments.audio, "like": arguments.like, "without": arguments.without}
-    request |= {"where": arguments.filter, "k": arguments.k}
+    request |= {"where": arguments.filter, "k": arguments.k, "by": arguments.by}
     if arguments.text is not None or arguments.audio is not None or arguments.like is not None:
         print_answers(library.search(arguments.text, **request), arguments.json)
         return
@@ -149,7 +163,8 @@ def print_answers(answers: list[dict], as_json: bool):
     for rank, answer in enumerate(answers, 1):
         name = " - ".join(answer[tag] for tag in ("artist", "title") if answer[tag]) or Path(answer["track"]).stem
         segment = f"{clock(answer['start'])}-{clock(answer['end'])}"
-        print(f"{rank:3}  {answer['score']:.3f}  {segment:11}  {printable(name)}")
+        parts = ", ".join(f"{part} {share:.0%}" for part, share in answer["parts"].items())
+        print(f"{rank:3}  {answer['score']:.3f}  {segment:11}  {printable(name)}  ({parts})")
         remark = {"there": "", "changed": "  (changed since it was indexed)", "missing": "  (no longer there)"}
         for path in (answer["track"], *answer["copies"]):
             print(f"{'':24}{printable(path)}{remark[answer['file']] if path == answer['track'] else ''}")
@@ -160,9 +175,6 @@ def main():
     if sys.stdout is not None:
         sys.stdout.reconfigure(errors="backslashreplace")  # a name that the terminal cannot show stops no answer
     try:
-        from transformers.utils.logging import disable_progress_bar
-
-        disable_progress_bar()  # of loading weights
         {"index": run_index, "forget": run_forget, "query": run_query}[arguments.command](arguments)
     except (ValueError, OSError, ModuleNotFoundError) as error:
         sys.exit(f"error: {error}")
