@@ -137,21 +137,25 @@ def run_forget(arguments: argparse.Namespace):
     print(f"{forget(arguments.store, arguments.path)} tracks taken out of {arguments.store}")
 
 
-def run_query(arguments: argparse.Namespace):
+def open_library(arguments: argparse.Namespace) -> "Library":
+    """Open the index, after a look at the name of the playlist file that is to be written."""
     from muscall.search.quick_imports import quick_imports
 
     is_server = arguments.store.startswith("db://")
     with nullcontext() if is_server else quick_imports():
         from muscall.search.query import Library
-
-    is_request = not (arguments.text is None and arguments.audio is None and arguments.like is None)
     if arguments.m3u is not None:
         from muscall.search.m3u import check_m3u
 
-        if not is_request:
-            raise ValueError("--m3u is for one request: a sentence, --audio or --like")
         check_m3u(arguments.m3u)
-    library = Library(arguments.store, arguments.model)
+    return Library(arguments.store, arguments.model)
+
+
+def run_query(arguments: argparse.Namespace):
+    is_request = not (arguments.text is None and arguments.audio is None and arguments.like is None)
+    if arguments.m3u is not None and not is_request:
+        raise ValueError("--m3u is for one request: a sentence, --audio or --like")
+    library = open_library(arguments)
     request = request_of(arguments) | {"k": arguments.k, "segments": arguments.segments}
     if is_request:
         finish_answers(library.search(arguments.text, **request), arguments)
@@ -161,13 +165,9 @@ def run_query(arguments: argparse.Namespace):
 
 
 def run_playlist(arguments: argparse.Namespace):
-    from muscall.search.m3u import check_m3u
+    library = open_library(arguments)
     from muscall.search.playlist import make_playlist
-    from muscall.search.query import Library
 
-    if arguments.m3u is not None:
-        check_m3u(arguments.m3u)
-    library = Library(arguments.store, arguments.model)
     playlist = make_playlist(library, arguments.minutes, text=arguments.text, **request_of(arguments))
     if playlist.remark:
         print(playlist.remark, file=sys.stderr)
@@ -175,13 +175,9 @@ def run_playlist(arguments: argparse.Namespace):
 
 
 def run_path(arguments: argparse.Namespace):
+    library = open_library(arguments)
     from muscall.search.journey import find_path
-    from muscall.search.m3u import check_m3u
-    from muscall.search.query import Library
 
-    if arguments.m3u is not None:
-        check_m3u(arguments.m3u)
-    library = Library(arguments.store, arguments.model)
     answers = find_path(library, arguments.first, arguments.last, arguments.k)
     if len(answers) < arguments.k:
         print(f"the path has {len(answers)} of {arguments.k} tracks: the library has no more", file=sys.stderr)
