@@ -19,6 +19,7 @@ import argparse
 import json
 import os
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -88,11 +89,17 @@ def add_request(command: argparse.ArgumentParser):
     command.add_argument("--unlike", metavar="TRACK", action="append", help="a track not to sound like; the same")
     command.add_argument("--without", metavar="TEXT", help="what the tracks must not have")
     command.add_argument("--filter", help="a condition on tags, \"bpm > 120 and genre = 'jazz'\"")
+    command.add_argument(
+        "--by",
+        choices=("both", "sound", "words"),
+        default="both",
+        help="what the sentence is compared with: how tracks sound, what is written about them, or both (default)",
+    )
 
 
 def request_of(arguments: argparse.Namespace) -> dict:
     """Return the request of a command line, without the sentence."""
-    names = ("audio", "like", "unlike", "without")
+    names = ("audio", "like", "unlike", "without", "by")
     return {name: getattr(arguments, name) for name in names} | {"where": arguments.filter}
 
 
@@ -104,10 +111,13 @@ def parse_path(text: str) -> Path:
 
 
 def run_index(arguments: argparse.Namespace):
+    from transformers.utils.logging import disable_progress_bar
+
     from muscall.encoder import load_encoder
     from muscall.launch import start_accelerator
     from muscall.search.indexing import index_folders
 
+    disable_progress_bar()  # of loading weights
     accelerator = start_accelerator()
     index_folders(
         arguments.store,
@@ -127,16 +137,25 @@ def run_forget(arguments: argparse.Namespace):
     print(f"{forget(arguments.store, arguments.path)} tracks taken out of {arguments.store}")
 
 
-def run_query(arguments: argparse.Namespace):
-    from muscall.search.m3u import check_m3u
-    from muscall.search.query import Library
+def open_library(arguments: argparse.Namespace) -> "Library":
+    """Open the index, after a look at the name of the playlist file that is to be written."""
+    from muscall.search.quick_imports import quick_imports
 
-    is_request = not (arguments.text is None and arguments.audio is None and arguments.like is None)
+    is_server = arguments.store.startswith("db://")
+    with nullcontext() if is_server else quick_imports():
+        from muscall.search.query import Library
     if arguments.m3u is not None:
-        if not is_request:
-            raise ValueError("--m3u is for one request: a sentence, --audio or --like")
+        from muscall.search.m3u import check_m3u
+
         check_m3u(arguments.m3u)
-    library = Library(arguments.store, arguments.model)
+    return Library(arguments.store, arguments.model)
+
+
+def run_query(arguments: argparse.Namespace):
+    is_request = not (arguments.text is None and arguments.audio is None and arguments.like is None)
+    if arguments.m3u is not None and not is_request:
+        raise ValueError("--m3u is for one request: a sentence, --audio or --like")
+    library = open_library(arguments)
     request = request_of(arguments) | {"k": arguments.k, "segments": arguments.segments}
     if is_request:
         finish_answers(library.search(arguments.text, **request), arguments)
@@ -146,13 +165,9 @@ def run_query(arguments: argparse.Namespace):
 
 
 def run_playlist(arguments: argparse.Namespace):
-    from muscall.search.m3u import check_m3u
+    library = open_library(arguments)
     from muscall.search.playlist import make_playlist
-    from muscall.search.query import Library
 
-    if arguments.m3u is not None:
-        check_m3u(arguments.m3u)
-    library = Library(arguments.store, arguments.model)
     playlist = make_playlist(library, arguments.minutes, text=arguments.text, **request_of(arguments))
     if playlist.remark:
         print(playlist.remark, file=sys.stderr)
@@ -160,13 +175,9 @@ def run_playlist(arguments: argparse.Namespace):
 
 
 def run_path(arguments: argparse.Namespace):
+    library = open_library(arguments)
     from muscall.search.journey import find_path
-    from muscall.search.m3u import check_m3u
-    from muscall.search.query import Library
 
-    if arguments.m3u is not None:
-        check_m3u(arguments.m3u)
-    library = Library(arguments.store, arguments.model)
     answers = find_path(library, arguments.first, arguments.last, arguments.k)
     if len(answers) < arguments.k:
         print(f"the path has {len(answers)} of {arguments.k} tracks: the library has no more", file=sys.stderr)
@@ -195,11 +206,11 @@ def run_stats(arguments: argparse.Namespace):
 
 def finish_answers(answers: list[dict], arguments: argparse.Namespace):
     """Print answers, and write the playlist file that was asked for."""
-    from muscall.search.formatting import printable
-    from muscall.search.m3u import write_m3u
-
     print_answers(answers, arguments.json)
     if arguments.m3u is not None:
+        from muscall.search.formatting import printable
+        from muscall.search.m3u import write_m3u
+
         for track, reason in write_m3u(arguments.m3u, answers).items():
             print(f"left out of {arguments.m3u}: {printable(track)} {reason}", file=sys.stderr)
 
@@ -244,7 +255,8 @@ def print_answers(answers: list[dict], as_json: bool):
     for rank, answer in enumerate(answers, 1):
         name = " - ".join(answer[tag] for tag in ("artist", "title") if answer[tag]) or Path(answer["track"]).stem
         segment = f"{clock(answer['start'])}-{clock(answer['end'])}"
-        print(f"{rank:3}  {answer['score']:.3f}  {segment:11}  {printable(name)}")
+        parts = ", ".join(f"{part} {share:.0%}" for part, share in answer["parts"].items())
+        print(f"{rank:3}  {answer['score']:.3f}  {segment:11}  {printable(name)}  ({parts})")
         remark = {"there": "", "changed": "  (changed since it was indexed)", "missing": "  (no longer there)"}
         for path in (answer["track"], *answer["copies"]):
             print(f"{'':24}{printable(path)}{remark[answer['file']] if path == answer['track'] else ''}")
@@ -266,9 +278,6 @@ def main():
     if sys.stdout is not None:
         sys.stdout.reconfigure(errors="backslashreplace")  # a name that the terminal cannot show stops no answer
     try:
-        from transformers.utils.logging import disable_progress_bar
-
-        disable_progress_bar()  # of loading weights
         COMMANDS[arguments.command](arguments)
     except (ValueError, OSError, ModuleNotFoundError) as error:
         sys.exit(f"error: {error}")

@@ -21,8 +21,8 @@ import torch
 from accelerate import Accelerator
 from transformers.utils.logging import disable_progress_bar
 
-from muscall.checkpoint import hash_file
 from muscall.encoder import CHUNK, Encoder, load_encoder
+from muscall.hashing import hash_file
 from muscall.search.embedding import Embedder, make_rows
 from muscall.search.files import file_state
 from muscall.search.indexing import update_index

@@ -16,8 +16,9 @@ from pathlib import Path
 import muscall
 from corpus.build import read_rows, resolve_dataset
 from muscall.cache import CACHE
-from muscall.checkpoint import hash_weights, resolve
+from muscall.checkpoint import resolve
 from muscall.extras import require_extra
+from muscall.hashing import hash_weights
 
 
 ROOT = Path(muscall.__file__).resolve().parents[1]  # not this file's folder: in a Space this file is at the root

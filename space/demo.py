@@ -9,10 +9,11 @@ from jinja2 import Environment, FileSystemLoader
 
 from muscall.evaluation.zero_shot import BANK, label_embeds
 from muscall.search.duplicates import find_duplicates
+from muscall.search.filters import parse_filter
 from muscall.search.formatting import clock
 from muscall.search.map import draw_map, name_regions
 from muscall.search.query import Library
-from muscall.search.store import literal, parse_filter
+from muscall.search.store import literal
 from space.sound import Sound
 
 

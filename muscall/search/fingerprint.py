@@ -42,11 +42,14 @@ def agreement(first: np.ndarray, second: np.ndarray) -> float:
     Return how much two fingerprints agree at the best shift in time: 1 for the same, about 0 for different music, and
     0 where one holds nothing, as of silence.
     """
-    norm = np.sqrt(np.square(first, dtype=np.float32).sum() * np.square(second, dtype=np.float32).sum())
+    first, second = first.astype(np.float32).ravel(), second.astype(np.float32).ravel()
+    norm = np.sqrt((first @ first) * (second @ second))
     if norm == 0:
         return 0.0
-    size = 1 << int(len(first) + len(second) - 1).bit_length()
-    spectrum = np.fft.rfft(first, size, axis=0) * np.fft.rfft(second, size, axis=0).conj()
-    correlation = np.fft.irfft(spectrum.sum(axis=1), size)  # by shift; negative ones from the end on
-    shifts = int(LARGEST_SHIFT * RATE / HOP)
-    return float(np.concatenate([correlation[: shifts + 1], correlation[-shifts:]]).max() / norm)
+    best = 0.0
+    for shift in range(-int(LARGEST_SHIFT * RATE / HOP), int(LARGEST_SHIFT * RATE / HOP) + 1):
+        place = abs(shift) * (BANDS - 1)
+        early, late = (first, second) if shift >= 0 else (second, first)
+        size = max(0, min(len(early) - place, len(late)))
+        best = max(best, float(early[place : place + size] @ late[:size]))
+    return best / float(norm)

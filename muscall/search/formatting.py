@@ -51,7 +51,7 @@ def format_duplicates(groups: list[list[dict]]) -> str:
 def format_stats(stats: dict) -> str:
     """Return the figures of a library, see [`muscall.search.stats.library_stats`]."""
     tracks, model = stats["tracks"], stats["model"]
-    files = ", ".join(f"{count} {status}" for status, count in stats["files"].items())
+    files = ", ".join(f"{count} {status}" for status, count in stats["files"].items()) or "none"
     tags = ", ".join(f"{name} {count / max(tracks, 1):.0%}" for name, count in stats["tags"].items())
     lines = [
         f"{tracks} tracks ({files}), {stats['recordings']} different ones, {stats['hours']:.1f} hours",

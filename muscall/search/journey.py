@@ -47,7 +47,7 @@ def find_path(library: Library, first: str, last: str, k: int) -> list[dict]:
     steps.append(ends[1])
     scores = [1.0, *(float(one.embed @ other.embed) for one, other in zip(steps, steps[1:], strict=False))]
     return [
-        step.describe() | {"score": score, "start": 0.0, "end": step.duration}
+        step.describe() | {"score": score, "start": 0.0, "end": step.duration, "parts": {"sound": 1.0}}
         for step, score in zip(steps, scores, strict=True)
     ]
 

@@ -7,8 +7,7 @@ import numpy as np
 
 from muscall.search.files import describe_files
 from muscall.search.fingerprint import agreement, fingerprint
-from muscall.search.store import IN_LIST, Store, literal, vectors
-from muscall.search.tags import TAG_NAMES
+from muscall.search.store import IN_LIST, TAG_COLUMNS, Store, literal, vectors
 
 
 # Chosen by benchmarks/duplicates.py: what window embeddings must have in common for two recordings to be listened to,
@@ -26,7 +25,7 @@ class Recording:
     Args:
         hash (`str`): Of the content.
         duration (`float`): In seconds.
-        tags (`dict`): The columns of `TAG_NAMES`.
+        tags (`dict`): The columns of `TAG_COLUMNS`.
         states (`dict[str, str]`): The state of each path.
         starts (`np.ndarray` of shape `(windows,)`): Where each window begins, in seconds, in order.
         windows (`np.ndarray` of shape `(windows, dim)`): Embeddings, L2-normalised.
@@ -64,7 +63,7 @@ def read_recordings(store: Store, digests: list[str]) -> dict[str, Recording]:
         rows = store.rows(f"hash IN ({', '.join(literal(digest) for digest in digests[first : first + IN_LIST])})")
         embeds, weights = vectors(rows), rows.column("weight").to_numpy()
         places: dict[str, list[int]] = {}
-        facts = rows.select(["track", "hash", "state", "start", "duration", *TAG_NAMES]).to_pylist()
+        facts = rows.select(["track", "hash", "state", "start", "duration", *TAG_COLUMNS]).to_pylist()
         for place, fact in enumerate(facts):
             places.setdefault(fact["hash"], []).append(place)
         for digest, own in places.items():
@@ -76,7 +75,7 @@ def read_recordings(store: Store, digests: list[str]) -> dict[str, Recording]:
             recordings[digest] = Recording(
                 digest,
                 facts[order[0]]["duration"],
-                {name: facts[order[0]][name] for name in TAG_NAMES},
+                {name: facts[order[0]][name] for name in TAG_COLUMNS},
                 states,
                 np.array(sorted(by_start)),
                 embeds[order],

@@ -10,8 +10,7 @@ import pyarrow as pa
 
 from muscall.search.files import absolute_path, file_status
 from muscall.search.plan import Report
-from muscall.search.store import RUNS, Store
-from muscall.search.tags import TAG_NAMES
+from muscall.search.store import RUNS, TAG_COLUMNS, Store
 
 
 RUN_SCHEMA = pa.schema({"folders": pa.string(), "time": pa.string(), "report": pa.string()})
@@ -54,7 +53,7 @@ def library_stats(store: Store) -> dict:
         seconds, `tags` (for each column, how many tracks have it), `files` (how many are `"there"`, `"changed"` and
         `"missing"`), `model`, `approximate` (whether there is an approximate index), and `runs`, see `read_reports`.
     """
-    columns = ["track", "hash", "state", "duration", *TAG_NAMES]
+    columns = ["track", "hash", "state", "duration", *TAG_COLUMNS]
     rows = store.table.search().where("start = 0").select(columns).to_arrow().to_pylist()
     tracks = {row["track"]: row for row in rows}
     durations = {row["hash"]: row["duration"] for row in tracks.values()}
@@ -64,7 +63,7 @@ def library_stats(store: Store) -> dict:
         "windows": store.table.count_rows(),
         "hours": sum(durations.values()) / 3600,
         "longest": max(durations.values(), default=0.0),
-        "tags": {name: sum(row[name] is not None for row in tracks.values()) for name in TAG_NAMES},
+        "tags": {name: sum(row[name] is not None for row in tracks.values()) for name in TAG_COLUMNS},
         "files": dict(Counter(file_status(row["track"], row["state"]) for row in tracks.values())),
         "model": store.model,
         "approximate": store.is_approximate,

@@ -33,13 +33,13 @@ def test_answers_are_the_best_windows(tagged, encoder):
         if row["track"] not in best or score > best[row["track"]][0]:
             best[row["track"]] = (score, row["start"], row["end"])
     expected = sorted(best, key=lambda track: -best[track][0])
-    answers = music.search("fast samba")
+    answers = music.search("fast samba", by="sound")
     assert [answer["track"] for answer in answers] == expected
     for answer in answers:
         assert (answer["start"], answer["end"]) == best[answer["track"]][1:]
         assert answer["score"] == pytest.approx(best[answer["track"]][0], abs=1e-5)
-    assert [answer["track"] for answer in music.search("fast samba", k=2)] == expected[:2]
-    assert music.search("fast samba", k=10**30) == answers
+    assert [answer["track"] for answer in music.search("fast samba", by="sound", k=2)] == expected[:2]
+    assert music.search("fast samba", by="sound", k=10**30) == answers
     segment = encoder.model.best_segments("fast samba", expected[0], encoder.processor)[0]
     assert segment["start"] == answers[0]["start"] and segment["score"] == pytest.approx(answers[0]["score"], abs=1e-5)
 
@@ -121,8 +121,14 @@ def test_bad_queries(tagged, tmp_path, model, monkeypatch):
         music.search()
     with pytest.raises(ValueError, match="positive, got 0"):
         music.search("music", k=0)
-    with pytest.raises(ValueError, match="text\\[0\\] is empty"):
+    with pytest.raises(ValueError, match="the sentence is empty: expected words"):
         music.search(" ")
+    with pytest.raises(ValueError, match="is the name of an audio file: .* or --audio FILE"):
+        music.search("song.mp3")
+    with pytest.raises(ValueError, match="a library is searched by both, sound, words, got 'title'"):
+        music.search("music", by="title")
+    with pytest.raises(ValueError, match="words are searched by a sentence"):
+        music.search(like=str(folder / "3.opus"), by="words")
     for like in (tmp_path / "no.mp3", folder, folder / "caf\udce9.opus"):
         with pytest.raises(ValueError, match="is not in the index: index its folder first"):
             music.search(like=str(like))

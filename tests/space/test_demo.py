@@ -7,7 +7,7 @@ import pytest
 pytest.importorskip("muscall.search")
 pytest.importorskip("threadpoolctl", reason='the page needs: pip install -e ".[demo]"')
 
-from muscall.search.store import parse_filter
+from muscall.search.filters import parse_filter
 from space.demo import make_condition, path_name
 
 
