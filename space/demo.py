@@ -26,6 +26,7 @@ WORDS = [word for group in LABELS.values() for word in group]
 MAP_TRACKS = 1000  # more dots than these cannot be told apart, let alone clicked
 # An answer is weak below this cosine, where sentences about no music at all end up, and below half of the best one.
 WEAK, WEAK_SHARE = 0.2, 0.5
+NO_ANSWER = {"score": 1.0, "parts": {"sound": 1.0}}  # of what is shown besides answers
 TEMPLATES = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True)
 PARTS = TEMPLATES.get_template("parts.html").module
 
@@ -56,10 +57,11 @@ class Demo:
         Args:
             seeds (`list[dict]`): Tracks, each with its `kind`, `"like"` or `"unlike"`, and its `id`: the hash of one
                 of the index, or `"upload"` and the path of the file, `audio`.
-            options: The arguments of [`make_condition`], how many answers, and whether they are passages.
+            options: The arguments of [`make_condition`], by what the sentence is searched, how many answers, and
+                whether they are passages.
             is_picked (`bool`, *optional*, defaults to `False`): Whether the one seed is shown and played above.
         """
-        *fields, count, segments = options
+        *fields, by, count, segments = options
         text, without = text.strip() or None, without.strip() or None
         audio = next((seed["audio"] for seed in seeds if "audio" in seed), None)
         chips = ""
@@ -75,10 +77,10 @@ class Demo:
                 request[kind] = [
                     rows[seed["id"]]["track"] for seed in seeds if seed["id"] in rows and seed["kind"] == kind
                 ]
-            answers = self.library.search(**request, k=count, segments=segments)
+            answers = self.library.search(**request, k=count, by=by, segments=segments)
         except (ValueError, OSError) as error:
             return chips, PARTS.notice(readable(error, audio)), ""
-        selected = self.card(rows[seeds[0]["id"]] | {"score": 1.0}) if is_picked else None
+        selected = self.card(rows[seeds[0]["id"]] | NO_ANSWER) if is_picked else None
         terms = [*([f"for “{text}”"] if text else []), *(f"{seed['kind']} {seed['name']}" for seed in seeds)]
         title = " and ".join(terms) + (f", without {without}" if without else "")
         return (
@@ -93,8 +95,9 @@ class Demo:
         if not cards and selected is None:
             return PARTS.notice("No track passes the filter.")
         least = max([WEAK, *(WEAK_SHARE * card["score"] for card in cards)])
-        strong = [card for card in cards if card["score"] >= least]
-        weak = [card for card in cards if card["score"] < least]
+        # What the words of the sentence name is an answer, however it sounds; so is what was found by words alone.
+        strong = [card for card in cards if card["score"] >= least or card["is_named"] or card["written"] == 1]
+        weak = [card for card in cards if card not in strong]
         dots = [card["dot"] for card in strong or weak if card["dot"] is not None]
         tracks = dict.fromkeys(card["hash"] for card in strong or weak if card["file"] != "missing")
         playlist = urlencode([("track", track) for track in tracks])
@@ -113,6 +116,8 @@ class Demo:
             "by": row["artist"] or credit.get("artist"),
             "facts": [fact for fact in (*facts, credit.get("licence")) if fact],
             "score": row["score"],
+            "written": 1 - row["parts"].get("sound", 0.0),
+            "is_named": "words" in row["parts"],
             "passage": passage,
             "start": row["start"],
             "duration": duration,
@@ -127,7 +132,7 @@ class Demo:
             groups = find_duplicates(self.library.store).groups
         except (ValueError, OSError) as error:
             return PARTS.notice(readable(error))
-        whole = [[row | {"score": 1.0, "start": 0.0, "end": row["duration"]} for row in group] for group in groups]
+        whole = [[row | NO_ANSWER | {"start": 0.0, "end": row["duration"]} for row in group] for group in groups]
         return PARTS.duplicates([[self.card(row) for row in group] for group in whole])
 
     def name(self, row: dict) -> str:

@@ -125,16 +125,18 @@ def build_options(library: Library) -> tuple[gr.UploadButton, gr.Button, list[Co
         genre = gr.Dropdown(**choices, label="Genre", visible=bool(genres), min_width=140)
         year = line(label="Year", placeholder="1990–1999", visible=any(tags["year"]))
         tempo = line(label="Tempo, bpm", placeholder="90–120", visible=any(tags["bpm"]))
+    choices = [("its sound and words", "both"), ("its sound", "sound"), ("words about it", "words")]
+    by = gr.Radio(choices, value="both", label="The sentence fits a track by")
     count = gr.Slider(1, 30, value=8, step=1, label="Number of answers", buttons=[])
     segments = gr.Checkbox(label="Passages: several of a long recording")
     where = line(label="Only tracks where (SQL)", placeholder="duration > 120 and artist like '%ella%'")
-    return upload, duplicates, [without, genre, year, tempo, where, count, segments]
+    return upload, duplicates, [without, genre, year, tempo, where, by, count, segments]
 
 
 def changes(fields: list[Component]) -> list:
     """Return what tells that a visitor has filled in one of the fields."""
-    named = {gr.Textbox: "submit", gr.Dropdown: "input", gr.Slider: "release", gr.Checkbox: "input"}
-    return [getattr(field, named[type(field)]) for field in fields]
+    named = {gr.Textbox: "submit", gr.Slider: "release"}
+    return [getattr(field, named.get(type(field), "input")) for field in fields]
 
 
 class Visit:
@@ -180,18 +182,21 @@ class Visit:
 def add_api(library: Library):
     """Add what programs ask, `/search`, within the open page: the answers of `search.py query --json`."""
 
-    def search(text=None, audio=None, like=None, unlike=None, without=None, filter=None, k=10, segments=False):
+    def search(
+        text=None, audio=None, like=None, unlike=None, without=None, filter=None, by="both", k=10, segments=False
+    ):
         request = {"audio": audio, "like": like, "unlike": unlike, "without": without or None, "where": filter or None}
         try:
-            return library.search(text or None, **request, k=k, segments=segments)
+            return library.search(text or None, **request, by=by, k=k, segments=segments)
         except (ValueError, OSError) as error:
             raise gr.Error(str(error)) from error
 
     texts = {name: gr.Textbox(label=name, visible=False) for name in ("text", "without", "filter")}
+    by = gr.Textbox("both", label="by", visible=False)
     like, unlike = (gr.JSON([], label=name, visible=False) for name in ("like", "unlike"))
     audio, segments = gr.File(label="audio", visible=False), gr.Checkbox(label="segments", visible=False)
     k, answers = gr.Number(10, label="k", precision=0, visible=False), gr.JSON(label="answers", visible=False)
-    inputs = [texts["text"], audio, like, unlike, texts["without"], texts["filter"], k, segments]
+    inputs = [texts["text"], audio, like, unlike, texts["without"], texts["filter"], by, k, segments]
     gr.Button(visible=False).click(search, inputs, answers, api_name="search")
 
 
