@@ -2,6 +2,7 @@
 """Answers of a library: tracks by sentence, by audio, by likeness, and without what must not be in them."""
 
 import logging
+from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +12,7 @@ import numpy as np
 from muscall.hashing import hash_weights
 from muscall.search.files import AUDIO_SUFFIXES, absolute_path, file_status, find_tracks
 from muscall.search.fusion import Fusion
-from muscall.search.store import IN_LIST, TAG_COLUMNS, Store, check_text, is_utf8, literal, vectors
+from muscall.search.store import COLUMNS, IN_LIST, TAG_COLUMNS, Store, check_text, is_utf8, literal, vectors
 
 
 if TYPE_CHECKING:
@@ -224,12 +225,17 @@ class Library:
         return [_answer(window, {"sound": 1.0}) for window in self._best_windows(vector, k, condition, excluded_hash)]
 
     def _best_windows(
-        self, vector: np.ndarray, k: int, condition: str | None = None, excluded_hash: str | None = None
+        self,
+        vector: np.ndarray,
+        k: int,
+        condition: str | None = None,
+        excluded_hash: str | None = None,
+        columns: Iterable[str] = COLUMNS,
     ) -> list[dict]:
         """Return the best window of each of the best tracks, with the state of each of its paths as `states`."""
         count = DEPTH * (min(k, self.store.table.count_rows()) + 1)
         while True:
-            rows = self.store.search(vector, count, condition)
+            rows = self.store.search(vector, count, condition, columns=columns)
             best = _by_content(rows)
             best.pop(excluded_hash, None)
             if len(best) >= k or len(rows) < count:
@@ -237,13 +243,15 @@ class Library:
             count *= 4
         return list(best.values())[:k]
 
-    def _windows_of(self, vector: np.ndarray, digests: list[str], condition: str | None) -> list[dict]:
-        """Return the best window of each of these contents that meets a condition, as [`_best_windows`] does."""
-        windows, total = [], self.store.table.count_rows()
+    def _windows_of(
+        self, vector: np.ndarray, digests: list[str], condition: str | None, columns: Iterable[str] = COLUMNS
+    ) -> dict[str, dict]:
+        """Return by content the best window of each of these that meets a condition, as [`_best_windows`] does."""
+        windows, total = {}, self.store.table.count_rows()
         for first in range(0, len(digests), IN_LIST):
             among = _among(digests[first : first + IN_LIST])
-            rows = self.store.search(vector, total, among if condition is None else f"{among} AND ({condition})")
-            windows += _by_content(rows).values()
+            among = among if condition is None else f"{among} AND ({condition})"
+            windows |= _by_content(self.store.search(vector, total, among, columns=columns))
         return windows
 
     def _fuse(
@@ -265,20 +273,20 @@ class Library:
         k = min(k, self.store.table.count_rows())
         count = max(CANDIDATES * k, MIN_CANDIDATES)
         while True:
-            sound = self._best_windows(vector, count, condition) if by == "both" else []
+            sound = self._best_windows(vector, count, condition, columns=["hash"]) if by == "both" else []
             meaning = self.store.search_meaning(sentence, count)
             words = self.store.search_words(text, count)
-            windows = {window["hash"]: window for window in sound}
-            others = {*(row["hash"] for row in meaning), *words}.difference(windows)
-            windows |= {window["hash"]: window for window in self._windows_of(vector, sorted(others), condition)}
-            windows.pop(excluded_hash, None)
-            described = self._descriptions_of(sentence, list(windows), meaning)
-            named = set(words) if len(words) < count else self._named(text, list(windows))
+            heard = {window["hash"]: window for window in sound}
+            others = {*(row["hash"] for row in meaning), *words}.difference(heard)
+            heard |= self._windows_of(vector, sorted(others), condition, ["hash"])
+            heard.pop(excluded_hash, None)
+            described = self._descriptions_of(sentence, list(heard), meaning)
+            named = set(words) if len(words) < count else self._named(text, list(heard))
             answers = []
-            for digest, window in windows.items():
+            for digest, window in heard.items():
                 evidence = fusion.weigh(window["score"], described.get(digest), digest in named)
                 if by == "both" or digest in described or digest in named:
-                    answers.append((evidence, window))
+                    answers.append((evidence, digest))
             answers.sort(key=lambda answer: -sum(answer[0].values()))
             is_complete = (by == "both" and len(sound) < count) or (
                 by == "words" and len(meaning) < count and len(words) < count
@@ -289,8 +297,10 @@ class Library:
                 len(words) == count,
             )
             if is_complete or (len(answers) >= k and sum(answers[k - 1][0].values()) >= sum(rest.values())):
-                return [_answer(window, _shares(evidence)) for evidence, window in answers[:k]]
+                break
             count *= 4
+        windows = self._windows_of(vector, [digest for _, digest in answers[:k]], condition)
+        return [_answer(windows[digest], _shares(evidence)) for evidence, digest in answers[:k]]
 
     def _descriptions_of(self, sentence: np.ndarray, digests: list[str], known: list[dict]) -> dict[str, float]:
         """Return for each content with a description how near the best one of its copies is to a sentence."""
@@ -326,7 +336,8 @@ def _by_content(rows: list[dict]) -> dict[str, dict]:
     best: dict[str, dict] = {}
     for row in rows:
         window = best.setdefault(row["hash"], row)
-        window.setdefault("states", {})[row["track"]] = row["state"]
+        if "track" in row:
+            window.setdefault("states", {})[row["track"]] = row["state"]
     return best
 
 
