@@ -7,7 +7,8 @@ Measure search by sound, by words and by both, as search.py ranks, on recordings
     python -m experiments.words . --music FOLDER [--set third_set]        # the other sets of experiments/held_out.py
 
 `titles` is the cosine similarity of sentence and title alone, by the text tower's own sentence encoder. Differences
-have paired intervals of 95 %, by resampling queries. A library without titles is searched too, and compared with sound.
+have paired intervals of 95 %, by resampling queries. A library without titles is searched too, and compared with
+sound alone.
 """
 
 import argparse
@@ -35,7 +36,7 @@ from muscall.search.embedding import make_rows
 from muscall.search.query import BY, Library
 from muscall.search.store import TAG_COLUMNS, Store
 from muscall.search.text_graph import write_text_graph
-from muscall.search.words import update_words
+from muscall.search.words import update_words, without_suffix
 from muscall.training.frozen import FrozenTower, WindowCache
 
 
@@ -94,7 +95,7 @@ def measure(encoder: Encoder, description: dict, tracks: list[dict], questions: 
     """Rank all tracks for each sentence in each way; the results by kind of sentence."""
     chunks, report = embed_windows(encoder, tracks), {}
     write_text_graph(load_encoder(description["path"]), description["weights"])
-    _, titles = encoder.embed_sentences([track["title"] or "untitled" for track in tracks])
+    _, titles = encoder.embed_sentences([without_suffix(track["title"]) or "untitled" for track in tracks])
     with tempfile.TemporaryDirectory() as folder:
         library = make_library(Path(folder, "titles"), description, encoder, tracks, chunks, True)
         bare = make_library(Path(folder, "bare"), description, encoder, tracks, chunks, False)

@@ -2,7 +2,7 @@
 """Answers of a library: tracks by sentence, by audio, by likeness, and without what must not be in them."""
 
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +13,7 @@ from muscall.hashing import hash_weights
 from muscall.search.files import AUDIO_SUFFIXES, absolute_path, describe_files, file_state, find_tracks
 from muscall.search.fusion import Fusion
 from muscall.search.recordings import Listener, Recording, read_recordings
-from muscall.search.store import IN_LIST, TAG_COLUMNS, Store, check_text, is_utf8, literal
+from muscall.search.store import COLUMNS, IN_LIST, TAG_COLUMNS, Store, check_text, is_utf8, literal
 
 
 if TYPE_CHECKING:
@@ -264,12 +264,17 @@ class Library:
         return [_answer(window, {"sound": 1.0}) for window in self._best_windows(vector, k, condition, excluded)]
 
     def _best_windows(
-        self, vector: np.ndarray, k: int, condition: str | None = None, excluded: Collection[str] = ()
+        self,
+        vector: np.ndarray,
+        k: int,
+        condition: str | None = None,
+        excluded: Collection[str] = (),
+        columns: Iterable[str] = COLUMNS,
     ) -> list[dict]:
         """Return the best window of each of the best tracks, with the state of each of its paths as `states`."""
         count = DEPTH * (min(k, self.store.table.count_rows()) + 1 + len(excluded))
         while True:
-            rows = self.store.search(vector, count, condition)
+            rows = self.store.search(vector, count, condition, columns=columns)
             best = _by_content(rows)
             best = {digest: window for digest, window in best.items() if digest not in excluded}
             if len(best) >= k or len(rows) < count:
@@ -277,13 +282,15 @@ class Library:
             count *= 4
         return list(best.values())[:k]
 
-    def _windows_of(self, vector: np.ndarray, digests: list[str], condition: str | None) -> list[dict]:
-        """Return the best window of each of these contents that meets a condition, as [`_best_windows`] does."""
-        windows, total = [], self.store.table.count_rows()
+    def _windows_of(
+        self, vector: np.ndarray, digests: list[str], condition: str | None, columns: Iterable[str] = COLUMNS
+    ) -> dict[str, dict]:
+        """Return by content the best window of each of these that meets a condition, as [`_best_windows`] does."""
+        windows, total = {}, self.store.table.count_rows()
         for first in range(0, len(digests), IN_LIST):
             among = _among(digests[first : first + IN_LIST])
-            rows = self.store.search(vector, total, among if condition is None else f"{among} AND ({condition})")
-            windows += _by_content(rows).values()
+            among = among if condition is None else f"{among} AND ({condition})"
+            windows |= _by_content(self.store.search(vector, total, among, columns=columns))
         return windows
 
     def _fuse(
@@ -305,20 +312,20 @@ class Library:
         k = min(k, self.store.table.count_rows())
         count = max(CANDIDATES * k, MIN_CANDIDATES)
         while True:
-            sound = self._best_windows(vector, count, condition) if by == "both" else []
+            sound = self._best_windows(vector, count, condition, columns=["hash"]) if by == "both" else []
             meaning = self.store.search_meaning(sentence, count)
             words = self.store.search_words(text, count)
-            windows = {window["hash"]: window for window in sound}
-            others = {*(row["hash"] for row in meaning), *words}.difference(windows)
-            windows |= {window["hash"]: window for window in self._windows_of(vector, sorted(others), condition)}
-            windows = {digest: window for digest, window in windows.items() if digest not in excluded}
-            described = self._descriptions_of(sentence, list(windows), meaning)
-            named = set(words) if len(words) < count else self._named(text, list(windows))
+            heard = {window["hash"]: window for window in sound}
+            others = {*(row["hash"] for row in meaning), *words}.difference(heard)
+            heard |= self._windows_of(vector, sorted(others), condition, ["hash"])
+            heard = {digest: window for digest, window in heard.items() if digest not in excluded}
+            described = self._descriptions_of(sentence, list(heard), meaning)
+            named = set(words) if len(words) < count else self._named(text, list(heard))
             answers = []
-            for digest, window in windows.items():
+            for digest, window in heard.items():
                 evidence = fusion.weigh(window["score"], described.get(digest), digest in named)
                 if by == "both" or digest in described or digest in named:
-                    answers.append((evidence, window))
+                    answers.append((evidence, digest))
             answers.sort(key=lambda answer: -sum(answer[0].values()))
             is_complete = (by == "both" and len(sound) < count) or (
                 by == "words" and len(meaning) < count and len(words) < count
@@ -329,8 +336,10 @@ class Library:
                 len(words) == count,
             )
             if is_complete or (len(answers) >= k and sum(answers[k - 1][0].values()) >= sum(rest.values())):
-                return [_answer(window, _shares(evidence)) for evidence, window in answers[:k]]
+                break
             count *= 4
+        windows = self._windows_of(vector, [digest for _, digest in answers[:k]], condition)
+        return [_answer(windows[digest], _shares(evidence)) for evidence, digest in answers[:k]]
 
     def _descriptions_of(self, sentence: np.ndarray, digests: list[str], known: list[dict]) -> dict[str, float]:
         """Return for each content with a description how near the best one of its copies is to a sentence."""
@@ -395,7 +404,8 @@ def _by_content(rows: list[dict]) -> dict[str, dict]:
     best: dict[str, dict] = {}
     for row in rows:
         window = best.setdefault(row["hash"], row)
-        window.setdefault("states", {})[row["track"]] = row["state"]
+        if "track" in row:
+            window.setdefault("states", {})[row["track"]] = row["state"]
     return best
 
 

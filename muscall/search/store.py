@@ -258,7 +258,14 @@ class Store:
             self.table.create_index("hash", config=BTree(), replace=True)
             self.table.create_index("vector", config=HnswSq(distance_type="dot"), replace=True)
 
-    def search(self, vector: np.ndarray, count: int, condition: str | None = None, exact: bool = False) -> list[dict]:
+    def search(
+        self,
+        vector: np.ndarray,
+        count: int,
+        condition: str | None = None,
+        exact: bool = False,
+        columns: Iterable[str] = COLUMNS,
+    ) -> list[dict]:
         """
         Return the windows with the highest dot product.
 
@@ -269,6 +276,7 @@ class Store:
             exact (`bool`, *optional*, defaults to `False`):
                 Whether to compare all windows although there is an approximate index. With a condition, all windows
                 are always compared.
+            columns (`Iterable[str]`, *optional*, defaults to `COLUMNS`): Those to read: fewer are faster.
 
         Returns:
             `list[dict]`: the columns of each row and `score`, best first.
@@ -280,7 +288,7 @@ class Store:
         if condition is not None:
             query = query.where(condition, prefilter=True)
         try:
-            rows = query.select([*COLUMNS, "_distance"]).to_arrow().to_pylist()
+            rows = query.select([*columns, "_distance"]).to_arrow().to_pylist()
         except Exception as error:  # LanceDB crashes in ways of its own at conditions that it does not support
             if condition is None:
                 raise

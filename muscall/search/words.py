@@ -1,7 +1,6 @@
 # Copyright 2026 The MusCALL repository authors. Licensed under the Apache License, Version 2.0.
 """What is written about tracks, in tags and names of files: a text to find words in, and a vector of its meaning."""
 
-import os
 import re
 import unicodedata
 from collections.abc import Callable, Iterator
@@ -24,6 +23,7 @@ TRACKS_AT_ONCE = 4096  # whose rows are written together
 TRACK_NUMBER = re.compile(
     r"^\s*(?:(?:cd|disc)?\s*\d{1,2}\s*[-._ ]\s*)?(?:\d{1,3}|[a-d]\d{1,2})(?:\s*[-._)\]]+\s*|\s+|$)", re.I
 )
+AUDIO_SUFFIX = re.compile(rf"(?:(?:{'|'.join(map(re.escape, sorted(AUDIO_SUFFIXES)))})\s*)+$", re.I)
 # Words of names that people did not choose.
 GENERIC = re.compile(
     r"(?:audio|track|titel|title|piste|pista|traccia|untitled|unknown|unbekannt|artist|album|various|artists|cd|disc|"
@@ -132,7 +132,7 @@ def embed_descriptions(
     Embed the two parts of descriptions, and return the mean of both, L2-normalised, `(tracks, dim)`; zeros where both
     parts are empty. In one text, a long rest would drown a short title.
     """
-    descriptions = [[_without_suffix(text) for text in parts] for parts in descriptions]
+    descriptions = [[without_suffix(text) for text in parts] for parts in descriptions]
     texts = sorted({text for parts in descriptions for text in parts if text}, key=lambda text: (len(text), text))
     batches = [embed(texts[first : first + BATCH])[1] for first in range(0, len(texts), BATCH)]
     dim = embed(["music"])[1].shape[1]
@@ -142,8 +142,6 @@ def embed_descriptions(
     return total / np.maximum(np.linalg.norm(total, axis=1, keepdims=True), 1e-6)
 
 
-def _without_suffix(text: str) -> str:
+def without_suffix(text: str) -> str:
     """Return a text without the suffix of an audio file at its end: the processor takes that for a mistake."""
-    while (parts := os.path.splitext(text.rstrip()))[1].lower() in AUDIO_SUFFIXES:
-        text = parts[0]
-    return text.strip()
+    return AUDIO_SUFFIX.sub("", text).strip()

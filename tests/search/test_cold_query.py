@@ -4,8 +4,10 @@
 import json
 import logging
 import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -55,6 +57,7 @@ def test_what_needs_the_checkpoint_works_after_quick_imports(tagged):
     assert json.loads(result.stdout)[0]["track"] == str(folder / "3.opus")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [save_model, lambda folder: make_clap(folder, fused=False)], ids=["muscall", "clap"])
 def test_the_graph_gives_what_the_model_gives(make, tmp_path, moved_cache):
     make(tmp_path / "model")
@@ -76,24 +79,42 @@ def test_a_missing_graph_is_said_and_the_checkpoint_answers(tagged, moved_cache,
     assert [answer["track"] for answer in answers] == [answer["track"] for answer in expected]
 
 
-@pytest.mark.parametrize("damage", ["other weights", "cut off", "no graph"])
+def with_other_weights(path):
+    import onnx
+
+    graph = onnx.load(path)
+    next(entry for entry in graph.metadata_props if entry.key == "weights").value = "0" * 64
+    onnx.save(graph, path)
+
+
+@pytest.mark.parametrize(
+    "damage, message",
+    [
+        (with_other_weights, "is of other weights"),
+        (lambda path: os.truncate(path, 5000), "is damaged"),
+        (lambda path: path.write_text("no graph"), "is damaged"),
+    ],
+    ids=["other weights", "cut off", "no graph"],
+)
 def test_a_graph_of_another_checkpoint_or_a_damaged_one_is_not_used(
-    damage, tagged, tmp_path, moved_cache, encoder, caplog
+    damage, message, tagged, tmp_path, monkeypatch, caplog
 ):
     _, music = tagged
-    weights = music.store.model["weights"]
-    write_text_graph(encoder, weights if damage == "cut off" else "0" * 64)
-    path = graph_path(weights)
-    if damage == "other weights":
-        os.replace(graph_path("0" * 64), path)
-    elif damage == "cut off":
-        os.truncate(path, 5000)
-    else:
-        path.write_text("no graph")
+    graph = graph_path(music.store.model["weights"])
+    monkeypatch.setattr(muscall.search.text_graph, "CACHE", tmp_path / "cache")
+    graph_path("x").parent.mkdir(parents=True)
+    damage(Path(shutil.copy(graph, graph_path(music.store.model["weights"]))))
     with caplog.at_level(logging.WARNING, logger="muscall"):
         assert Library(music.store.uri).search("fast samba")
-    assert ("is of other weights" if damage == "other weights" else "is damaged") in caplog.text
-    write_text_graph(encoder, weights)  # as the next search.py index does
+    assert message in caplog.text
+
+
+@pytest.mark.slow
+def test_a_damaged_graph_is_written_again(encoder, moved_cache):
+    weights = encoder.describe()["weights"]
+    graph_path(weights).parent.mkdir(parents=True)
+    graph_path(weights).write_text("no graph")
+    write_text_graph(encoder, weights)
     assert TextGraph(weights).embed_sentences(["music"])[0].shape == (1, 32)
 
 
