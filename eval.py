@@ -21,7 +21,6 @@ import torch
 from transformers import HfArgumentParser
 
 from corpus.build import DATASETS, resolve_dataset
-from muscall.checkpoint import hash_weights
 from muscall.encoder import Encoder, load_encoder
 from muscall.evaluation.arguments import Arguments
 from muscall.evaluation.compare import compare_files, differences
@@ -32,6 +31,7 @@ from muscall.evaluation.tasks.probe import ProbeTask
 from muscall.evaluation.tasks.retrieval import RetrievalTask
 from muscall.evaluation.tasks.zero_shot import ZeroShotTask
 from muscall.evaluation.tracks import Tracks
+from muscall.hashing import hash_weights
 from muscall.launch import errors_in_words, start_accelerator
 
 

@@ -25,8 +25,8 @@ from transformers import ClapConfig, ClapFeatureExtractor, ClapModel, ClapProces
 from transformers.utils.logging import disable_progress_bar
 
 from modeling_muscall_tower import MusCALLLogMel
-from muscall.checkpoint import hash_file
 from muscall.encoder import CHUNK, Encoder, MusCALLEncoder, load_encoder
+from muscall.hashing import hash_file
 from muscall.search.embedding import Embedder, make_rows
 from muscall.search.files import file_state
 from muscall.search.indexing import update_index

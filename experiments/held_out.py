@@ -33,12 +33,12 @@ from pathlib import Path
 import numpy as np
 from accelerate import Accelerator
 
-from muscall.checkpoint import hash_weights
 from muscall.encoder import Encoder, load_encoder
 from muscall.evaluation.calibration import calibrate
 from muscall.evaluation.embedding import embed
 from muscall.evaluation.report import RETRIEVAL_METRICS, format_metric
 from muscall.evaluation.retrieval import load_metric
+from muscall.hashing import hash_weights
 from muscall.training.frozen import FrozenTower, WindowCache
 from scripts.files import is_meant
 

@@ -9,7 +9,7 @@ import numpy as np
 from tqdm import tqdm
 
 from muscall.cache import cached_array
-from muscall.checkpoint import hash_folder
+from muscall.hashing import hash_folder
 
 
 class CaptionEmbeddings:

@@ -27,8 +27,9 @@ from transformers import (
 
 from audio_muscall import AudioSource
 from modeling_muscall import MusCALLModel
-from muscall.checkpoint import damaged_weights_in_words, hash_folder, hash_weights, resolve
+from muscall.checkpoint import damaged_weights_in_words, resolve
 from muscall.data.tracks import audio_source
+from muscall.hashing import hash_folder, hash_weights
 from processing_muscall import MusCALLFeatureExtractor, MusCALLProcessor
 
 
@@ -72,8 +73,16 @@ class Encoder(ABC):
         """Return L2-normalised embeddings of shape `(tracks, dim)` for what `collate_audio` returned."""
 
     @abstractmethod
+    def text_and_sentence_features(self, **inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """
+        Return for what `collate_text` returned two L2-normalised embeddings: that of the space that texts share with
+        audio, of shape `(texts, dim)`, and that in which texts are compared with texts, of shape
+        `(texts, sentence_dim)`.
+        """
+
     def text_features(self, **inputs: torch.Tensor) -> torch.Tensor:
         """Return L2-normalised embeddings of shape `(texts, dim)` for what `collate_text` returned."""
+        return self.text_and_sentence_features(**inputs)[0]
 
     @abstractmethod
     def embed_windows(self, input_values: np.ndarray) -> np.ndarray:
@@ -86,11 +95,21 @@ class Encoder(ABC):
             total = total + batch["window_weights"] @ self.embed_windows(batch["input_values"])
         return total / np.linalg.norm(total)
 
-    @torch.no_grad()
     def embed_texts(self, texts: list[str]) -> np.ndarray:
         """Embed sentences as L2-normalised float32 `(texts, dim)`."""
+        return self.embed_sentences(texts)[0]
+
+    @torch.no_grad()
+    def embed_sentences(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
+        """Embed sentences twice, as [`text_and_sentence_features`] says, in float32."""
         inputs = {name: values.to(self.model.device) for name, values in self.collate_text(texts).items()}
-        return self.text_features(**inputs).float().cpu().numpy()
+        text_embeds, sentence_embeds = self.text_and_sentence_features(**inputs)
+        return text_embeds.float().cpu().numpy(), sentence_embeds.float().cpu().numpy()
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerFast:
+        """The tokenizer of the text tower."""
+        return self.processor.tokenizer
 
     def protocol(self) -> dict[str, str | int | float]:
         """Return what decides which audio is heard: `windows`, `window_seconds` and `sampling_rate`."""
@@ -143,8 +162,13 @@ class MusCALLEncoder(Encoder):
     def audio_features(self, **inputs: torch.Tensor) -> torch.Tensor:
         return self.model.get_audio_features(**inputs).pooler_output
 
-    def text_features(self, **inputs: torch.Tensor) -> torch.Tensor:
-        return self.model.get_text_features(**inputs).pooler_output
+    def text_and_sentence_features(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        outputs = self.model.get_text_features(input_ids, attention_mask)
+        # What the projection gets: of a text tower that began as a sentence encoder, it still is a sentence embedding.
+        pooled = self.model._pool_text(outputs.last_hidden_state, input_ids, attention_mask)
+        return outputs.pooler_output, F.normalize(pooled, dim=-1)
 
     @torch.no_grad()
     def embed_windows(self, input_values: np.ndarray) -> np.ndarray:
@@ -182,8 +206,9 @@ class ClapEncoder(Encoder):
         tracks = real.nonzero()[:, 0]
         return F.normalize(windows.new_zeros(len(real), windows.shape[1]).index_add(0, tracks, windows), dim=-1)
 
-    def text_features(self, **inputs: torch.Tensor) -> torch.Tensor:
-        return F.normalize(self.model.get_text_features(**inputs).pooler_output, dim=-1)
+    def text_and_sentence_features(self, **inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        features = F.normalize(self.model.get_text_features(**inputs).pooler_output, dim=-1)
+        return features, features
 
     @torch.no_grad()
     def embed_windows(self, input_values: np.ndarray) -> np.ndarray:

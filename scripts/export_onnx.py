@@ -5,14 +5,13 @@ Export a checkpoint as ONNX graphs, for programs without PyTorch: waveform to em
     python -m scripts.export_onnx runs/default runs/onnx
 
 writes `audio_model.onnx`, `text_model.onnx`, the latter also in 8 bits, and what a caller needs beside them:
-`tokenizer.json`, `tokenizer_config.json` and `processor_config.json`. scripts/onnx_example.py uses them.
+`tokenizer.json`, `tokenizer_config.json` and `processor_config.json`. scripts/onnx_example.py uses them. The text graph
+has a second output, `sentence_embeds`, to compare texts with texts.
 """
 
 import json
-import logging
 import shutil
 import sys
-import warnings
 from pathlib import Path
 
 import torch
@@ -24,10 +23,11 @@ from transformers.utils.logging import disable_progress_bar
 from configuration_muscall import MusCALLConfig
 from modeling_muscall import MusCALLModel
 from muscall.checkpoint import resolve
+from muscall.encoder import Encoder, load_encoder
+from muscall.onnx_export import export_graph, export_text_graph
 
 
 COPIED = ("processor_config.json", "tokenizer.json", "tokenizer_config.json")
-OPSET = 20  # its STFT is as exact as a matrix product with the Fourier basis, which would add 4 to 16 MiB
 
 
 class AudioGraph(nn.Module):
@@ -43,65 +43,31 @@ class AudioGraph(nn.Module):
         return F.normalize((window_embeds * window_weights[..., None]).sum(1), dim=-1)
 
 
-class TextGraph(nn.Module):
-    """`input_ids` and `attention_mask` (batch, tokens) -> `text_embeds` (batch, dim)."""
-
-    def __init__(self, model: MusCALLModel):
-        super().__init__()
-        self.model = model
-
-    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-        return self.model.get_text_features(input_ids, attention_mask).pooler_output
-
-
-def export_graphs(model: MusCALLModel, folder: Path, max_tokens: int) -> None:
+def export_graphs(encoder: Encoder, folder: Path):
     """
     Write the graphs of both towers, and that of the text tower also with 8-bit weights.
 
     Args:
-        model (`MusCALLModel`): In float32.
+        encoder ([`Encoder`]): In float32.
         folder (`Path`): Where the graphs go.
-        max_tokens (`int`): The longest sentence.
     """
     batch, windows = torch.export.Dim("batch"), torch.export.Dim("windows")
-    tokens = torch.export.Dim("tokens", min=2, max=max_tokens)  # a sentence has a begin and an end
     # The sizes of an example differ from 1 and from each other: equal ones would be taken for the same.
-    input_values = torch.randn(2, 3, model.config.audio_config.window_samples)
-    input_ids = torch.randint(1, 9, (2, 7))
-    _export_graph(
-        AudioGraph(model),
+    input_values = torch.randn(2, 3, encoder.model.config.audio_config.window_samples)
+    export_graph(
+        AudioGraph(encoder.model),
         {"input_values": input_values, "window_weights": torch.ones(2, 3)},
         {"input_values": {0: batch, 1: windows}, "window_weights": {0: batch, 1: windows}},
-        output="audio_embeds",
-        path=folder / "audio_model.onnx",
+        ["audio_embeds"],
+        folder / "audio_model.onnx",
     )
-    _export_graph(
-        TextGraph(model),
-        {"input_ids": input_ids, "attention_mask": torch.ones_like(input_ids)},
-        {"input_ids": {0: batch, 1: tokens}, "attention_mask": {0: batch, 1: tokens}},
-        output="text_embeds",
-        path=folder / "text_model.onnx",
-    )
+    export_text_graph(encoder, folder / "text_model.onnx")
     # One scale for each column of a matrix: a pretrained encoder has a few large columns that one scale for all ruins.
     # In 7 bits: sums of products of 8 overflow on processors without VNNI.
     small = folder / "text_model_int8.onnx"
     quantize_dynamic(
         folder / "text_model.onnx", small, per_channel=True, reduce_range=True, weight_type=QuantType.QInt8
     )
-
-
-def _export_graph(graph: nn.Module, inputs: dict, dynamic_shapes: dict, output: str, path: Path):
-    program = torch.onnx.export(
-        graph,
-        kwargs=inputs,
-        input_names=list(inputs),
-        output_names=[output],
-        dynamic_shapes=dynamic_shapes,
-        opset_version=OPSET,
-        dynamo=True,
-        verbose=False,
-    )
-    program.save(path)
 
 
 def export_onnx(checkpoint: str | Path, folder: str | Path) -> list[Path]:
@@ -123,17 +89,9 @@ def export_onnx(checkpoint: str | Path, folder: str | Path) -> list[Path]:
         raise ValueError(f"{source} is no MusCALL checkpoint: it lacks {', '.join(missing)}")
     if (kind := json.loads((source / "config.json").read_text()).get("model_type")) != MusCALLConfig.model_type:
         raise ValueError(f"{source} is no MusCALL checkpoint: expected the model_type 'muscall', got {kind!r}")
-    # Eager attention: the exporter cannot decompose T5's with PyTorch's own.
-    model = MusCALLModel.from_pretrained(source, dtype=torch.float32, attn_implementation="eager")
+    encoder = load_encoder(source)
     target.mkdir(parents=True, exist_ok=True)
-    max_tokens = json.loads((source / "tokenizer_config.json").read_text())["model_max_length"]
-    with warnings.catch_warnings():  # the exporter warns and logs about itself
-        warnings.simplefilter("ignore")
-        logging.disable(logging.WARNING)
-        try:
-            export_graphs(model, target, max_tokens)
-        finally:
-            logging.disable(logging.NOTSET)
+    export_graphs(encoder, target)
     for name in COPIED:
         shutil.copy(source / name, target)
     return sorted(target.glob("*.onnx"))

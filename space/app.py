@@ -16,8 +16,9 @@ from pathlib import Path
 import muscall
 from corpus.build import read_rows, resolve_dataset
 from muscall.cache import CACHE
-from muscall.checkpoint import hash_weights, resolve
+from muscall.checkpoint import resolve
 from muscall.extras import require_extra
+from muscall.hashing import hash_weights
 
 
 ROOT = Path(muscall.__file__).resolve().parents[1]  # not this file's folder: in a Space this file is at the root
@@ -30,6 +31,11 @@ def parse_arguments(args: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--store", help="the index, a folder; default: in the Hugging Face cache, one for each folder")
     parser.add_argument("--port", type=int, help="default: 7860, or the next one that is free")
     return parser.parse_args(args)
+
+
+def say(text: str):
+    """Tell on the screen what takes time now."""
+    print(f"{text} ...", flush=True)
 
 
 def prepare_index(folder: Path, model: str, store: str | None) -> str:
@@ -53,8 +59,10 @@ def prepare_index(folder: Path, model: str, store: str | None) -> str:
     if store is None:
         name = hashlib.sha256(f"{folder} {hash_weights(resolve(model))}".encode(errors="surrogateescape"))
         store = str(CACHE / f"space-{name.hexdigest()[:16]}")
-    accelerator = start_accelerator()
-    index_folders(store, [folder], load_encoder(model), accelerator, print)
+    say(f"Loading the model {model}")
+    encoder, accelerator = load_encoder(model), start_accelerator()
+    say(f"Indexing {folder}: the first time, each track is heard; later, only what is new")
+    index_folders(store, [folder], encoder, accelerator, print)
     accelerator.end_training()
     return store
 
@@ -70,10 +78,14 @@ def main():
     disable_progress_bar()  # of loading weights
     folder, credits = arguments.folder, {}
     if folder is None:
+        say("Building the default corpus: the first time, its MIDI files are rendered")
         folder = Path(resolve_dataset("default")) / "test"  # the model was not trained on it
         credits = {str(folder / Path(row["path"]).name): row for row in read_rows() if row["split"] == "test"}
     store = prepare_index(folder, arguments.model, arguments.store)
-    launch(Demo(Library(store, arguments.model), credits), arguments.port)
+    say("Drawing the map")
+    demo = Demo(Library(store, arguments.model), credits)
+    say("Starting the page")
+    launch(demo, arguments.port)
 
 
 if __name__ == "__main__":

@@ -134,3 +134,56 @@ def test_command_line(store, capfd, monkeypatch):
         os.truncate(path, 100)
     with pytest.raises(SystemExit, match="^error: .*is damaged, delete it and index again"):
         query("calm piano")
+
+
+@pytest.fixture
+def type_command(store, capfd, monkeypatch):
+    """Run `search.py` with arguments in this process; returns what it printed, and its errors."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["search.py", *map(str, arguments), "--store", store])
+        search.main()
+        return capfd.readouterr()
+
+    return run
+
+
+def test_a_playlist_as_text_as_json_and_as_a_file(type_command, tmp_path):
+    screen = type_command("playlist", "calm piano", "--minutes", "30", "--json", "--m3u", tmp_path / "new" / "x.m3u8")
+    tracks = [track["track"] for track in json.loads(screen.out)]
+    assert len(tracks) == 5 and "the playlist has 1.7 of 30.0 minutes: nothing else answers" in screen.err
+    lines = (tmp_path / "new" / "x.m3u8").read_text().splitlines()
+    paths = [os.path.normpath(tmp_path / "new" / line) for line in lines[2::2]]
+    assert lines[0] == "#EXTM3U" and paths == [track for track in tracks if "\n" not in track]
+    assert "new\\nline.opus has a line break in its path" in screen.err
+    screen = type_command("playlist", "calm piano", "--minutes", "1")
+    assert screen.out.startswith("  1  ") and screen.err == ""
+
+
+def test_a_path_from_one_track_to_another(type_command, music):
+    screen = type_command("path", music / "a b.opus", music / "deep" / "er" / "c.opus", "--json")
+    answers = json.loads(screen.out)
+    assert [answers[place]["track"] for place in (0, -1)] == [str(music / "a b.opus"), str(music / "deep/er/c.opus")]
+    assert screen.err == "the path has 5 of 12 tracks: the library has no more\n"
+    with pytest.raises(SystemExit, match="^error: .*none.opus is not in the index"):
+        type_command("path", music / "a b.opus", music / "none.opus")
+
+
+def test_duplicates_and_figures(type_command):
+    assert type_command("duplicates").out == "no recording is there twice\n"
+    assert json.loads(type_command("duplicates", "--json").out) == []
+    assert type_command("stats").out.startswith("5 tracks (5 there), 5 different ones, 0.0 hours\n")
+    assert json.loads(type_command("stats", "--json").out)["runs"][0]["left_out"]
+
+
+def test_passages_and_several_seeds(type_command, music):
+    seeds = ["--like", music / "a b.opus", "--like", music / "deep/er/c.opus", "--unlike", music / "日本語/песня.opus"]
+    answers = json.loads(type_command("query", *seeds, "--segments", "--k", "15", "--json").out)
+    assert len(answers) == 15 and len({answer["track"] for answer in answers}) == 2
+
+
+def test_a_playlist_file_is_checked_before_the_search(type_command, music, tmp_path):
+    with pytest.raises(SystemExit, match="^error: .*a b.opus is no name of a playlist"):
+        type_command("query", "calm piano", "--m3u", music / "a b.opus")
+    with pytest.raises(SystemExit, match="^error: --m3u is for one request"):
+        type_command("query", "--m3u", tmp_path / "x.m3u8")

@@ -17,8 +17,8 @@ import pyarrow.compute as pc
 import torch
 from datasets import Audio, Dataset, Features, IterableDataset, List, Value, concatenate_datasets
 
-from muscall.checkpoint import hash_file
 from muscall.data.texts import check_captions
+from muscall.hashing import hash_file
 from processing_muscall import AudioReader
 
 

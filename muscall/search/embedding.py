@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from muscall.checkpoint import hash_file
 from muscall.encoder import CHUNK, Encoder
 from muscall.folders import reason_of
+from muscall.hashing import hash_file
 from muscall.search.files import file_state
 from muscall.search.plan import Outcome
 from muscall.search.store import Store, with_facts

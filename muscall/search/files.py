@@ -10,6 +10,7 @@ from pathlib import Path
 from muscall.folders import LINKED_FILES, FoundFiles, find_files, is_below
 
 
+FILE_STATUS = ("there", "changed", "missing")  # of file_status, the best first
 # What people keep music in. What soundfile cannot decode is tried with torchcodec, or reported as unreadable.
 AUDIO_SUFFIXES = {
     *(".wav", ".wave", ".bwf", ".rf64", ".w64", ".aif", ".aiff", ".aifc", ".caf", ".au", ".snd"),
@@ -143,3 +144,13 @@ def file_status(path: str | Path, state: str) -> str:
         return "there" if file_state(path).split()[:2] == state.split()[:2] else "changed"
     except (OSError, ValueError):
         return "missing"
+
+
+def describe_files(states: dict[str, str]) -> dict:
+    """
+    Return `track`, `copies` and `file` of an answer, for the state of each path of a content: the path to take, the
+    others, and what has become of the first.
+    """
+    files = {path: file_status(path, state) for path, state in sorted(states.items())}
+    track = min(files, key=lambda path: FILE_STATUS.index(files[path]))
+    return {"track": track, "copies": [path for path in files if path != track], "file": files[track]}

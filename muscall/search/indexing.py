@@ -17,7 +17,10 @@ from muscall.search.files import absolute_path, find_tracks
 from muscall.search.formatting import format_report
 from muscall.search.plan import Report, finish, make_plan
 from muscall.search.query import recall
+from muscall.search.stats import save_report
 from muscall.search.store import Store, lock
+from muscall.search.text_graph import write_text_graph
+from muscall.search.words import update_words
 
 
 # From here on an approximate index: an exact search of 100,000 windows of 512 takes 0.2 s on two cores, of a million
@@ -69,7 +72,10 @@ def index_folders(
             report = update_index_with_ray(store_uri, folders, encoder, ray_workers, files)
         if accelerator.is_main_process:
             show(format_report(report, store_uri))
-            approximate(Store.open(store_uri), encoder, show)
+            store = Store.open(store_uri)
+            save_report(store, folders, report)
+            describe(store, folders, encoder, show)
+            approximate(store, encoder, show)
     return report
 
 
@@ -108,6 +114,17 @@ def update_index(
     report = finish(store, plan, outcomes) if accelerator.is_main_process else Report()
     report.seconds = time.perf_counter() - begin
     return report
+
+
+def describe(store: Store, folders: list[Path], encoder: Encoder, show: Callable[[str], None]):
+    """Add what is written about the tracks, and the graph of the text tower, to an index that lacks them."""
+    count = update_words(store, [absolute_path(folder) for folder in folders], encoder.embed_sentences)
+    if count:
+        show(f"what is written about {count} tracks was added")
+    try:
+        write_text_graph(encoder, store.model["weights"])
+    except OSError as error:
+        show(f"the graph of the text tower could not be written, queries will load the checkpoint: {error}")
 
 
 def approximate(store: Store, encoder: Encoder, show: Callable[[str], None]):

@@ -4,10 +4,16 @@
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.optimize import linear_sum_assignment
+from sklearn.cluster import KMeans
 from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits
 
 from muscall.search.store import IN_LIST, Store, literal, vectors
+
+
+ABOVE = 0.025  # of the height of a map: from a region to its name
+REGIONS, REGION_TRACKS = 8, 12  # regions of a map at most, and tracks that a region has on average at least
 
 
 @dataclass
@@ -69,3 +75,29 @@ def _project(embeds: np.ndarray) -> np.ndarray:
         points = tsne.fit_transform(embeds)
     low, high = points.min(axis=0), points.max(axis=0)
     return (points - low) / np.maximum(high - low, 1e-6)
+
+
+def name_regions(library_map: Map, scores: np.ndarray, words: list[str]) -> list[tuple[str, float, float]]:
+    """
+    Divide a map into regions, and name each by the word that fits its tracks better than it fits the library. No word
+    names two regions.
+
+    Args:
+        scores (`np.ndarray` of shape `(tracks, words)`): Cosines of tracks and words.
+
+    Returns:
+        `list[tuple[str, float, float]]`: the word of each region, and the place just above it, in its middle.
+    """
+    distinct = len(np.unique(library_map.points, axis=0))
+    count = min(REGIONS, len(words), distinct, max(1, len(scores) // REGION_TRACKS))
+    with threadpool_limits(1):
+        regions = KMeans(count, n_init=4, random_state=0).fit(library_map.points)
+    spread = np.maximum(scores.std(axis=0), 1e-6)  # each word has a mean and a spread of its own
+    members = [regions.labels_ == region for region in range(count)]
+    fit = np.stack([scores[member].mean(axis=0) for member in members])
+    places, chosen = linear_sum_assignment((fit - scores.mean(axis=0)) / spread, maximize=True)
+    points = [library_map.points[members[place]] for place in places]
+    return [
+        (words[word], float(point[:, 0].mean()), float(point[:, 1].min()) - ABOVE)
+        for word, point in zip(chosen, points, strict=True)
+    ]

@@ -1,21 +1,35 @@
 # Copyright 2026 The MusCALL repository authors. Licensed under the Apache License, Version 2.0.
 """Answers of a library: tracks by sentence, by audio, by likeness, and without what must not be in them."""
 
-from functools import cached_property
+import logging
+from collections.abc import Collection, Iterable
+from functools import cached_property, lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from muscall.encoder import Encoder, load_encoder
-from muscall.search.files import absolute_path, file_status, find_tracks
-from muscall.search.store import Store, check_text, is_utf8, literal, parse_filter, vectors
-from muscall.search.tags import TAG_NAMES
+from muscall.hashing import hash_weights
+from muscall.search.files import AUDIO_SUFFIXES, absolute_path, describe_files, file_state, find_tracks
+from muscall.search.fusion import Fusion
+from muscall.search.recordings import Listener, Recording, read_recordings
+from muscall.search.store import COLUMNS, IN_LIST, TAG_COLUMNS, Store, check_text, is_utf8, literal
 
 
-SAMPLE = 2000  # windows that the spread of scores is measured on
+if TYPE_CHECKING:
+    from muscall.encoder import Encoder
+    from muscall.search.text_graph import TextGraph
+
+
+logger = logging.getLogger(__name__)
+
+SAMPLE = 2000  # windows, and descriptions, that the spread of scores is measured on
 DEPTH = 8  # windows looked at for each track asked for: a track may have many among the best
+FILES = 32  # outside of the index whose embeddings are kept
 WITHOUT = 0.5  # of the weight of what is looked for
-FILE_STATUS = ("there", "changed", "missing")  # of files.file_status, the best first
+BY = ("both", "sound", "words")
+CANDIDATES = 4  # tracks of each ranking that are looked at, for each asked for
+MIN_CANDIDATES = 40
 
 
 class Library:
@@ -31,78 +45,170 @@ class Library:
     """
 
     def __init__(self, store_uri: str | Path, model_name_or_path: str | None = None):
-        self.store = Store.open(store_uri)
-        self._model_name_or_path = model_name_or_path or self.store.model["path"]
+        self.store, self._has_warned = Store.open(store_uri), False
+        self._given, self._model_name_or_path = model_name_or_path, model_name_or_path or self.store.model["path"]
+        self._embed_file = lru_cache(FILES)(lambda path, state: self.encoder.embed_track(path))
         if self.store.table.count_rows() == 0:
             raise ValueError(f"the index {store_uri} is empty: add music to it with search.py index FOLDER")
 
     @cached_property
-    def encoder(self) -> Encoder:
+    def encoder(self) -> "Encoder":
         """
         The model, loaded at the first use.
 
         Raises:
             `ValueError`: if the model is not there, or no longer the one that made the index.
         """
+        from muscall.encoder import load_encoder  # takes seconds to import, and a sentence needs only the graph
+
         encoder = load_encoder(self._model_name_or_path)
         self.store.check_model(encoder.describe())
         return encoder
 
     @cached_property
+    def _text_tower(self) -> "TextGraph | Encoder":
+        """The graph that was written with the index, or where it is missing the model."""
+        from muscall.search.text_graph import TextGraph
+
+        weights = self.store.model["weights"]
+        if self._given is not None and Path(self._given).is_dir():
+            given = {"path": self._given, "weights": hash_weights(Path(self._given))}
+            self.store.check_model(self.store.model | given)
+        try:
+            return TextGraph(weights)
+        except ValueError as error:
+            logger.warning(f"{error}. The checkpoint is loaded, which takes longer; search.py index writes the graph")
+            return self.encoder
+
+    @cached_property
     def _sample(self) -> np.ndarray:
         return self.store.sample(SAMPLE)
+
+    @cached_property
+    def _sample_words(self) -> np.ndarray:
+        return self.store.sample_words(SAMPLE)
 
     def search(
         self,
         text: str | None = None,
         audio=None,
-        like: str | None = None,
+        like: str | Path | list[str | Path] | None = None,
         without: str | None = None,
         where: str | None = None,
         k: int = 10,
+        by: str = "both",
+        unlike: list[str | Path] | None = None,
+        segments: bool = False,
     ) -> list[dict]:
         """
-        Return the tracks whose best window fits best.
+        Return the tracks that fit best: their best window, or what is written about them; or the passages that do.
 
         Args:
             text (`str`, *optional*): A sentence.
             audio (*optional*): A track to sound like: a path or anything else that the processor takes.
-            like (`str`, *optional*): A track of the index to sound like, which is left out, as are its copies.
+            like (`str`, `Path` or `list`, *optional*):
+                A track of the index to sound like, or several, which weigh as much as one together. One recording
+                counts once. They are left out, as are their copies.
             without (`str`, *optional*): A sentence about what the tracks must not have.
-            where (`str`, *optional*): A condition on tags, see [`muscall.search.store.parse_filter`].
-            k (`int`, *optional*, defaults to 10): How many tracks.
+            where (`str`, *optional*): A condition on tags, see [`muscall.search.filters.parse_filter`].
+            k (`int`, *optional*, defaults to 10): How many tracks, or passages.
+            by (`str`, *optional*, defaults to `"both"`):
+                Whether the sentence is compared with the `"sound"` of tracks, with the `"words"` that are written
+                about them, or with both, see [`Fusion`]. Audio and tracks are compared with sound.
+            unlike (`list`, *optional*): Tracks of the index not to sound like, subtracted as `without`, and left out.
+            segments (`bool`, *optional*, defaults to `False`):
+                Whether to return passages that do not overlap, several of a track where they fit. Passages have no
+                words: they are found by sound.
 
         Returns:
             `list[dict]`: best first: `track` (its path), `hash` (of the file), `score` (the cosine similarity of the
             query and the best window), `start` and `end` of that window and `duration` in seconds, the tags, `copies`
-            (paths of the same file), and `file`: `"there"`, `"changed"` or `"missing"` since it was indexed.
+            (paths of the same file), `file`: `"there"`, `"changed"` or `"missing"` since it was indexed, and `parts`:
+            the shares that `sound`, `meaning` (of what is written) and `words` (that stand there) have in its place.
 
         Raises:
             `ValueError`: if nothing is asked for, or what is asked for is not to be understood or not there.
         """
         if k < 1:
             raise ValueError(f"the number of tracks is positive, got {k}")
-        condition = None if where is None else parse_filter(where)
-        terms, liked_hash = [], None
+        if by not in BY:
+            raise ValueError(f"a library is searched by {', '.join(BY)}, got {by!r}")
+        if segments and by == "words":
+            raise ValueError("passages are found by sound: nothing is written about a part of a track")
+        if where is not None:
+            from muscall.search.filters import parse_filter  # its parser of SQL takes longer to import than an answer
+
+            where = parse_filter(where)
+        liked, unliked = self.seeds([like] if isinstance(like, (str, Path)) else like), self.seeds(unlike)
+        for recording in liked:
+            if any(recording.hash == other.hash for other in unliked):
+                raise ValueError(f"{recording.describe()['track']} is among both, those to sound like and unlike")
+        terms, sentences, excluded = [], [], {recording.hash for recording in (*liked, *unliked)}
         if text is not None:
-            terms.append((1, self._embed_text(text)))
+            text_embed, sentence_embed = self._embed_text(text)
+            terms.append((1, text_embed))
+            sentences.append((1, sentence_embed))
         if audio is not None:
-            terms.append((1, self.encoder.embed_track(audio)))
-        if like is not None:
-            embedding, liked_hash = self._embedding_of(like)
-            terms.append((1, embedding))
+            terms.append((1, self.embed_audio(audio)))
+        if liked:
+            terms.append((1, _mean(liked)))
         if not terms:
             raise ValueError("ask for something: a sentence, audio, or a track to sound like")
         if without is not None:
-            terms.append((-WITHOUT, self._embed_text(without)))
-        return self.best_tracks(self._combine(terms), k, condition, liked_hash)
+            text_embed, sentence_embed = self._embed_text(without)
+            terms.append((-WITHOUT, text_embed))
+            sentences.append((-WITHOUT, sentence_embed))
+        if unliked:
+            terms.append((-WITHOUT, _mean(unliked)))
+        vector = self._combine(terms)
+        if segments:
+            return self.best_segments(vector, k, where, excluded)
+        if by == "sound" or not self._has_words(text, by):
+            return self.best_tracks(vector, k, where, excluded)
+        sentence = self._combine(sentences, words=True)
+        return self._fuse(text, vector, sentence, k, where, excluded, by)
 
-    def _embed_text(self, text: str) -> np.ndarray:
+    def embed_audio(self, audio) -> np.ndarray:
+        """Return the embedding of a track outside of the index. A file that is asked for again is not read again."""
+        if not isinstance(audio, str) or not Path(audio).is_file():
+            return self.encoder.embed_track(audio)
+        return self._embed_file(audio, file_state(audio))
+
+    def _embed_text(self, text: str) -> tuple[np.ndarray, np.ndarray]:
         check_text(text, "sentence")
-        return self.encoder.embed_texts([text])[0]
+        if not text.strip():
+            raise ValueError("the sentence is empty: expected words that describe music")
+        if Path(text.strip()).suffix.lower() in AUDIO_SUFFIXES:
+            raise ValueError(
+                f"the sentence {text!r} is the name of an audio file: expected words about music, or --audio FILE"
+            )
+        text_embeds, sentence_embeds = self._text_tower.embed_sentences([text])
+        return text_embeds[0], sentence_embeds[0]
 
-    def _embedding_of(self, track: str) -> tuple[np.ndarray, str]:
-        """Return the embedding and the hash of a track of the index."""
+    def _has_words(self, text: str | None, by: str) -> bool:
+        """Return whether there are words to search a sentence in; where they are asked for, it is an error if not."""
+        if text is not None and self.store.words is not None:
+            return True
+        reason = "words are searched by a sentence, and there is none"
+        if self.store.words is None:
+            reason = (
+                f"the index {self.store.uri} is older than the search of words: search.py index FOLDER brings it up "
+                "to date, and embeds no track again"
+            )
+            if by != "words" and text is not None and not self._has_warned:
+                logger.warning(f"{reason}. Until then it is searched by sound alone")
+                self._has_warned = True
+        if by == "words":
+            raise ValueError(reason)
+        return False
+
+    def recording_of(self, track: str | Path) -> Recording:
+        """
+        Return a track of the index.
+
+        Raises:
+            `ValueError`: if it is not there.
+        """
         path = absolute_path(track)
         rows = self.store.rows(f"track = {literal(path)}") if is_utf8(path) else ()
         if len(rows) == 0:  # it may have another name there
@@ -112,17 +218,28 @@ class Library:
                     f"{path} is not in the index: index its folder first, or use --audio for a file outside"
                 )
             rows = self.store.rows(f"track = {literal(names[0])}")
-        total = rows.column("weight").to_numpy() @ vectors(rows)
-        return total / np.linalg.norm(total), rows.column("hash")[0].as_py()
+        digest = rows.column("hash")[0].as_py()
+        return read_recordings(self.store, [digest])[digest]
 
-    def _combine(self, terms: list[tuple[float, np.ndarray]]) -> np.ndarray:
+    def seeds(self, tracks: list[str | Path] | None) -> list[Recording]:
+        """Return tracks of the index, each recording once, in whatever format or master."""
+        seeds, listener = [], Listener()
+        for track in tracks or ():
+            seed = self.recording_of(track)
+            if not any(listener.is_same(seed, other) for other in seeds):
+                seeds.append(seed)
+        return seeds
+
+    def _combine(self, terms: list[tuple[float, np.ndarray]], words: bool = False) -> np.ndarray:
         """
         Return one vector for a query of several terms, weights and embeddings. Each term is divided by the spread of
-        its scores over the library, because sentences and audio score on scales of their own.
+        its scores over the library, because sentences and audio score on scales of their own. With `words`, the
+        embeddings are those of sentences among descriptions.
         """
         vector = terms[0][1]
         if len(terms) > 1:
-            spreads = [(self._sample @ embedding).std() + 1e-6 for _, embedding in terms]
+            sample = self._sample_words if words else self._sample
+            spreads = [_spread(sample @ embedding) for _, embedding in terms]
             vector = sum(
                 weight / spread * embedding for (weight, embedding), spread in zip(terms, spreads, strict=True)
             )
@@ -130,7 +247,7 @@ class Library:
         return vector.astype(np.float32)
 
     def best_tracks(
-        self, vector: np.ndarray, k: int, condition: str | None = None, excluded_hash: str | None = None
+        self, vector: np.ndarray, k: int, condition: str | None = None, excluded: Collection[str] = ()
     ) -> list[dict]:
         """
         Return the tracks whose best window is nearest to a vector.
@@ -139,31 +256,170 @@ class Library:
             vector (`np.ndarray` of shape `(dim,)`): The query, L2-normalised.
             k (`int`): How many tracks.
             condition (`str`, *optional*): A condition on columns, in SQL.
-            excluded_hash (`str`, *optional*): The hash of a file that is left out under all its paths.
+            excluded (`Collection[str]`, *optional*): Hashes of files that are left out under all their paths.
 
         Returns:
             `list[dict]`: as of [`Library.search`].
         """
-        count = DEPTH * (min(k, self.store.table.count_rows()) + 1)
+        return [_answer(window, {"sound": 1.0}) for window in self._best_windows(vector, k, condition, excluded)]
+
+    def _best_windows(
+        self,
+        vector: np.ndarray,
+        k: int,
+        condition: str | None = None,
+        excluded: Collection[str] = (),
+        columns: Iterable[str] = COLUMNS,
+    ) -> list[dict]:
+        """Return the best window of each of the best tracks, with the state of each of its paths as `states`."""
+        count = DEPTH * (min(k, self.store.table.count_rows()) + 1 + len(excluded))
         while True:
-            rows = self.store.search(vector, count, condition)
-            best: dict[str, dict] = {}  # by content: its best window, with the state of each path
-            for row in rows:
-                if row["hash"] != excluded_hash:
-                    window = best.setdefault(row["hash"], row)
-                    window.setdefault("states", {})[row["track"]] = row["state"]
+            rows = self.store.search(vector, count, condition, columns=columns)
+            best = _by_content(rows)
+            best = {digest: window for digest, window in best.items() if digest not in excluded}
             if len(best) >= k or len(rows) < count:
                 break
             count *= 4
-        return [_answer(window) for window in list(best.values())[:k]]
+        return list(best.values())[:k]
+
+    def _windows_of(
+        self, vector: np.ndarray, digests: list[str], condition: str | None, columns: Iterable[str] = COLUMNS
+    ) -> dict[str, dict]:
+        """Return by content the best window of each of these that meets a condition, as [`_best_windows`] does."""
+        windows, total = {}, self.store.table.count_rows()
+        for first in range(0, len(digests), IN_LIST):
+            among = _among(digests[first : first + IN_LIST])
+            among = among if condition is None else f"{among} AND ({condition})"
+            windows |= _by_content(self.store.search(vector, total, among, columns=columns))
+        return windows
+
+    def _fuse(
+        self,
+        text: str,
+        vector: np.ndarray,
+        sentence: np.ndarray,
+        k: int,
+        condition: str | None,
+        excluded: Collection[str],
+        by: str,
+    ) -> list[dict]:
+        """
+        Return the tracks that are best by sound and words together; only those with words where they alone count.
+
+        More and more tracks of each ranking are looked at, until none of the others can be among the best.
+        """
+        fusion = Fusion.of(self._sample @ vector, self._sample_words @ sentence, has_sound=by == "both")
+        k = min(k, self.store.table.count_rows())
+        count = max(CANDIDATES * k, MIN_CANDIDATES)
+        while True:
+            sound = self._best_windows(vector, count, condition, columns=["hash"]) if by == "both" else []
+            meaning = self.store.search_meaning(sentence, count)
+            words = self.store.search_words(text, count)
+            heard = {window["hash"]: window for window in sound}
+            others = {*(row["hash"] for row in meaning), *words}.difference(heard)
+            heard |= self._windows_of(vector, sorted(others), condition, ["hash"])
+            heard = {digest: window for digest, window in heard.items() if digest not in excluded}
+            described = self._descriptions_of(sentence, list(heard), meaning)
+            named = set(words) if len(words) < count else self._named(text, list(heard))
+            answers = []
+            for digest, window in heard.items():
+                evidence = fusion.weigh(window["score"], described.get(digest), digest in named)
+                if by == "both" or digest in described or digest in named:
+                    answers.append((evidence, digest))
+            answers.sort(key=lambda answer: -sum(answer[0].values()))
+            is_complete = (by == "both" and len(sound) < count) or (
+                by == "words" and len(meaning) < count and len(words) < count
+            )
+            rest = fusion.weigh(
+                sound[-1]["score"] if sound else 0.0,
+                meaning[-1]["score"] if len(meaning) == count else None,
+                len(words) == count,
+            )
+            if is_complete or (len(answers) >= k and sum(answers[k - 1][0].values()) >= sum(rest.values())):
+                break
+            count *= 4
+        windows = self._windows_of(vector, [digest for _, digest in answers[:k]], condition)
+        return [_answer(windows[digest], _shares(evidence)) for evidence, digest in answers[:k]]
+
+    def _descriptions_of(self, sentence: np.ndarray, digests: list[str], known: list[dict]) -> dict[str, float]:
+        """Return for each content with a description how near the best one of its copies is to a sentence."""
+        rows, scores = list(known), {}
+        missing = sorted(set(digests) - {row["hash"] for row in known})
+        for first in range(0, len(missing), IN_LIST):
+            among = _among(missing[first : first + IN_LIST])
+            rows += self.store.search_meaning(sentence, self.store.words.count_rows(), among)
+        for row in rows:
+            if row["score"] != 0:  # it has no description
+                scores[row["hash"]] = max(row["score"], scores.get(row["hash"], row["score"]))
+        return scores
+
+    def _named(self, text: str, digests: list[str]) -> set[str]:
+        """Return those of the contents in whose text all words of a sentence stand."""
+        named = set()
+        for first in range(0, len(digests), IN_LIST):
+            among = _among(digests[first : first + IN_LIST])
+            named.update(self.store.search_words(text, self.store.words.count_rows(), among))
+        return named
+
+    def best_segments(
+        self, vector: np.ndarray, k: int, condition: str | None = None, excluded: Collection[str] = ()
+    ) -> list[dict]:
+        """Return the passages nearest to a vector that do not overlap; arguments and answers as of `best_tracks`."""
+        count = DEPTH * (min(k, self.store.table.count_rows()) + 1 + len(excluded))
+        while True:
+            rows = self.store.search(vector, count, condition)
+            chosen: dict[str, list[dict]] = {}  # by content
+            best = []
+            for row in rows:
+                if row["hash"] in excluded:
+                    continue
+                own = chosen.setdefault(row["hash"], [])
+                same = next((window for window in own if window["start"] == row["start"]), None)
+                if same is not None:
+                    same["states"][row["track"]] = row["state"]
+                elif not any(row["end"] > window["start"] and row["start"] < window["end"] for window in own):
+                    own.append(row | {"states": {row["track"]: row["state"]}})
+                    best.append(own[-1])
+            if len(best) >= k or len(rows) < count:
+                break
+            count *= 4
+        return [_answer(window, {"sound": 1.0}) for window in best[:k]]
 
 
-def _answer(window: dict) -> dict:
-    columns = ("hash", "score", "start", "end", "duration", *TAG_NAMES)
-    files = {track: file_status(track, state) for track, state in sorted(window["states"].items())}
-    track = min(files, key=lambda track: FILE_STATUS.index(files[track]))
-    copies = [other for other in files if other != track]
-    return {"track": track, **{name: window[name] for name in columns}, "copies": copies, "file": files[track]}
+def _mean(recordings: list[Recording]) -> np.ndarray:
+    total = np.sum([recording.embed for recording in recordings], axis=0)
+    return total / np.linalg.norm(total)
+
+
+def _spread(scores: np.ndarray) -> float:
+    return scores.std() + 1e-6 if len(scores) else 1.0
+
+
+def _among(digests: list[str]) -> str:
+    return f"hash IN ({', '.join(map(literal, digests))})"
+
+
+def _by_content(rows: list[dict]) -> dict[str, dict]:
+    """Return the first row of each content, which is the best window, with the state of each path as `states`."""
+    best: dict[str, dict] = {}
+    for row in rows:
+        window = best.setdefault(row["hash"], row)
+        if "track" in row:
+            window.setdefault("states", {})[row["track"]] = row["state"]
+    return best
+
+
+def _shares(evidence: dict[str, float]) -> dict[str, float]:
+    """Return the shares of each kind of evidence, those that are not 0 in three digits."""
+    total = sum(evidence.values()) or 1.0
+    return {name: share for name, value in evidence.items() if (share := round(value / total, 3))}
+
+
+def _answer(window: dict, parts: dict[str, float]) -> dict:
+    columns = ("hash", "score", "start", "end", "duration", *TAG_COLUMNS)
+    files = describe_files(window["states"])
+    facts = {name: window[name] for name in columns}
+    return {"track": files.pop("track"), **facts, **files, "parts": parts}
 
 
 def recall(store: Store, queries: np.ndarray, k: int = 10) -> float:

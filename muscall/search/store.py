@@ -1,33 +1,31 @@
 # Copyright 2026 The MusCALL repository authors. Licensed under the Apache License, Version 2.0.
-"""The index of a music library: a LanceDB table with one row for each window of each track."""
+"""
+The index of a music library: a LanceDB table with one row for each window of each track, and one with a row for what
+is written about each track.
+"""
 
 import json
-import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import cached_property
 from pathlib import Path
 
 import lancedb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute
-import sqlglot
 from filelock import FileLock, Timeout
-from lancedb.index import HnswSq
+from lancedb.index import FTS, BTree, HnswSq
+from lancedb.query import FullTextOperator, MatchQuery
 
 
-TABLE = "windows"
+TABLE, WORDS = "windows", "words"
+RUNS = "runs"  # what index runs skipped, see stats.save_report
 LOCK = ".indexing.lock"
-FORMAT = 1  # of the table: another number is another set of columns
-COLUMNS = {
-    "track": pa.string(),  # the path
-    "hash": pa.string(),  # SHA-256 of the whole file
-    "state": pa.string(),  # files.file_state
-    "start": pa.float32(),  # of the window, in seconds
-    "end": pa.float32(),
-    "weight": pa.float32(),  # seconds that the window adds to its track
-    "duration": pa.float32(),  # of the track, in seconds
+FORMAT = 2  # 1 had no table of words
+READABLE = (1, FORMAT)
+TAG_COLUMNS = {
     "title": pa.string(),
     "artist": pa.string(),
     "album": pa.string(),
@@ -36,15 +34,18 @@ COLUMNS = {
     "bpm": pa.float32(),
     "key": pa.string(),
 }
+COLUMNS = {
+    "track": pa.string(),  # the path
+    "hash": pa.string(),  # SHA-256 of the whole file
+    "state": pa.string(),  # files.file_state
+    "start": pa.float32(),  # of the window, in seconds
+    "end": pa.float32(),
+    "weight": pa.float32(),  # seconds that the window adds to its track
+    "duration": pa.float32(),  # of the track, in seconds
+    **TAG_COLUMNS,
+}
 FILTER_COLUMNS = [name for name in COLUMNS if name not in ("hash", "state", "weight")]
 LISTING = f"Columns: {', '.join(FILTER_COLUMNS)}. Example: bpm > 120 and genre = 'jazz'"
-# With a text, in a filter. NOT LIKE and NOT IN are negations of these.
-COMPARISONS = sqlglot.exp.EQ, sqlglot.exp.NEQ, sqlglot.exp.Like, sqlglot.exp.ILike, sqlglot.exp.In
-# Queries, functions of unknown names, and what LanceDB crashes at: ?, $1, N'text', b'1'.
-NOT_IN_FILTERS = (
-    *(sqlglot.exp.Query, sqlglot.exp.Anonymous),
-    *(sqlglot.exp.Placeholder, sqlglot.exp.Parameter, sqlglot.exp.National, sqlglot.exp.BitString),
-)
 # What decides whether vectors of two models are to be compared, and its name in an error.
 MODEL_FACTS = {"weights": "weights", "window_seconds": "window length", "sampling_rate": "rate", "dim": "dimensions"}
 # Candidates per answer that are compared again with their whole vectors; recall@10 is then near 1.
@@ -64,7 +65,7 @@ class Store:
     def __init__(self, uri: str | Path, table: lancedb.table.Table):
         self.uri, self.table = uri, table
         self.model = json.loads(table.schema.metadata[b"muscall"])
-        if self.model.pop("format") != FORMAT:
+        if self.model.pop("format") not in READABLE:
             raise ValueError(f"{uri} was written by another version of search.py: delete it and index again")
 
     @classmethod
@@ -79,11 +80,14 @@ class Store:
         if is_local(uri) and not is_missing and not Path(uri, f"{TABLE}.lance").is_dir():
             raise ValueError(f"{uri} is no index: expected the folder that search.py index has written")
         # A missing folder is not connected to: that would make it.
-        if is_missing or TABLE not in _connect(uri).list_tables().tables:
-            raise ValueError(f"there is no index at {uri}: make one with search.py index FOLDER --store {uri}")
+        missing = f"there is no index at {uri}: make one with search.py index FOLDER --store {uri}"
+        if is_missing:
+            raise ValueError(missing)
         try:
             table = _connect(uri).open_table(TABLE)
         except (ValueError, RuntimeError) as error:
+            if _is_missing(error, TABLE):
+                raise ValueError(missing) from error
             raise ValueError(f"the index {uri} is damaged, delete it and index again: {error}") from error
         if b"muscall" not in (table.schema.metadata or {}):
             raise ValueError(f"{uri} is no index: its table {TABLE!r} was not written by search.py")
@@ -101,7 +105,7 @@ class Store:
             `ValueError`: if there is an index that another model made.
         """
         connection = _connect(uri)
-        if TABLE in connection.list_tables().tables:
+        if TABLE in connection.list_tables().tables:  # not on the path of a query, where this is not imported
             store = cls.open(uri)
             store.check_model(model)
             return store
@@ -135,6 +139,30 @@ class Store:
             tracks.setdefault(track, {})[state] = digest
         return tracks
 
+    def described_tracks(self) -> list[dict]:
+        """Return for each state of each track what its description is made of: path, state, hash and tags."""
+        columns = ["track", "state", "hash", *TAG_COLUMNS]
+        return self.table.search().where("start = 0").select(columns).to_arrow().to_pylist()
+
+    @cached_property
+    def words(self) -> lancedb.table.Table | None:
+        """The table of what is written about tracks, `None` where the index is older than that."""
+        try:
+            return _connect(self.uri).open_table(WORDS)
+        except (ValueError, RuntimeError) as error:
+            if _is_missing(error, WORDS):
+                return None
+            raise ValueError(
+                f"the index {self.uri} is damaged, delete {WORDS}.lance and index again: {error}"
+            ) from error
+
+    def tracks_with_words(self) -> set[tuple[str, str]]:
+        """Return the tracks and states that the table of words has."""
+        if self.words is None:
+            return set()
+        rows = self.words.search().select(["track", "state"]).to_arrow().to_pydict()
+        return set(zip(rows["track"], rows["state"], strict=True))
+
     def rows(self, condition: str) -> pa.Table:
         """Return the rows that meet a condition, in SQL."""
         return self.table.search().where(condition).select([*COLUMNS, "vector"]).to_arrow()
@@ -152,12 +180,29 @@ class Store:
         with self._writing():
             self.table.add(rows)
 
+    def add_words(self, rows: pa.Table):
+        """Write rows to the table of words, and make it with the first ones."""
+        with self._writing():
+            if self.words is None:
+                self.words = _connect(self.uri).create_table(WORDS, data=rows)
+            else:
+                self.words.add(rows)
+
     def delete(self, states: list[tuple[str, str]]):
-        """Delete all rows of these tracks in these states."""
+        """Delete all rows of these tracks in these states, and what is written about them."""
+        for table in filter(None, (self.words, self.table)):
+            self._delete(table, states)
+
+    def delete_words(self, states: Iterable[tuple[str, str]]):
+        """Delete what is written about these tracks in these states."""
+        if self.words is not None:
+            self._delete(self.words, list(states))
+
+    def _delete(self, table: lancedb.table.Table, states: list[tuple[str, str]]):
         for first in range(0, len(states), IN_LIST):
             batch = ", ".join(literal(f"{state} {track}") for track, state in states[first : first + IN_LIST])
             with self._writing():
-                self.table.delete(f"state || ' ' || track IN ({batch})")
+                table.delete(f"state || ' ' || track IN ({batch})")
 
     def copy_rows(self, tracks: list[dict]) -> list[pa.Table]:
         """
@@ -182,17 +227,45 @@ class Store:
         with self._writing():
             self.table.optimize(cleanup_older_than=timedelta(hours=1))
 
+    def read_table(self, name: str) -> list[dict]:
+        """Return the rows of another table beside the windows, none where there is no such table."""
+        connection = _connect(self.uri)
+        return connection.open_table(name).to_arrow().to_pylist() if name in connection.list_tables().tables else []
+
+    def replace_table(self, name: str, rows: pa.Table):
+        """Write another table beside the windows, in place of the one that is there."""
+        with self._writing():
+            _connect(self.uri).create_table(name, rows, mode="overwrite")
+
+    def tidy_words(self):
+        """Join small files of the table of words, drop its old versions, and bring its full-text index up to date."""
+        if self.words is None:
+            return
+        with self._writing():
+            if not self.words.list_indices():
+                # ICU knows where words end in scripts without spaces. Stop words are names too: The Who.
+                self.words.create_index("text", config=FTS(base_tokenizer="icu", remove_stop_words=False))
+            self.words.optimize(cleanup_older_than=timedelta(hours=1))
+
     @property
     def is_approximate(self) -> bool:
         """`True` if there is an approximate index."""
         return any("vector" in index.columns for index in self.table.list_indices())
 
     def build_index(self):
-        """Build the approximate index anew."""
+        """Build the approximate index anew, and one that finds the windows of a file."""
         with self._writing():
+            self.table.create_index("hash", config=BTree(), replace=True)
             self.table.create_index("vector", config=HnswSq(distance_type="dot"), replace=True)
 
-    def search(self, vector: np.ndarray, count: int, condition: str | None = None, exact: bool = False) -> list[dict]:
+    def search(
+        self,
+        vector: np.ndarray,
+        count: int,
+        condition: str | None = None,
+        exact: bool = False,
+        columns: Iterable[str] = COLUMNS,
+    ) -> list[dict]:
         """
         Return the windows with the highest dot product.
 
@@ -203,6 +276,7 @@ class Store:
             exact (`bool`, *optional*, defaults to `False`):
                 Whether to compare all windows although there is an approximate index. With a condition, all windows
                 are always compared.
+            columns (`Iterable[str]`, *optional*, defaults to `COLUMNS`): Those to read: fewer are faster.
 
         Returns:
             `list[dict]`: the columns of each row and `score`, best first.
@@ -214,7 +288,7 @@ class Store:
         if condition is not None:
             query = query.where(condition, prefilter=True)
         try:
-            rows = query.select([*COLUMNS, "_distance"]).to_arrow().to_pylist()
+            rows = query.select([*columns, "_distance"]).to_arrow().to_pylist()
         except Exception as error:  # LanceDB crashes in ways of its own at conditions that it does not support
             if condition is None:
                 raise
@@ -224,11 +298,50 @@ class Store:
             row["score"] = 1 - row.pop("_distance")
         return rows
 
+    def search_meaning(self, vector: np.ndarray, count: int, condition: str | None = None) -> list[dict]:
+        """
+        Return the tracks whose description is nearest to a sentence.
+
+        Args:
+            vector (`np.ndarray` of shape `(sentence_dim,)`): The sentence.
+            count (`int`): How many.
+            condition (`str`, *optional*): A condition on the columns `track`, `state`, `hash` and `text`, in SQL.
+
+        Returns:
+            `list[dict]`: `hash` and `score` of each row, best first; 0 is the score of a track without a description.
+        """
+        query = self.words.search(vector, vector_column_name="vector").distance_type("dot").limit(count)
+        if condition is not None:
+            query = query.where(condition, prefilter=True)
+        rows = query.select(["hash", "_distance"]).to_arrow().to_pylist()
+        return [{"hash": row["hash"], "score": 1 - row["_distance"]} for row in rows]
+
+    def search_words(self, text: str, count: int, condition: str | None = None) -> list[str]:
+        """Return the hashes of up to `count` tracks in whose text all words stand, the best first (BM25)."""
+        query = MatchQuery(text, "text", operator=FullTextOperator.AND)
+        query = self.words.search(query, query_type="fts").limit(count)
+        if condition is not None:
+            query = query.where(condition, prefilter=True)
+        return query.select(["hash", "_score"]).to_arrow().column("hash").to_pylist()
+
     def sample(self, count: int) -> np.ndarray:
         """Return vectors `(windows, dim)` of up to `count` windows from all over the table, the same at every call."""
-        total = self.table.count_rows()
-        offsets = np.unique(np.linspace(0, total - 1, min(count, total)).astype(int)).tolist()
-        return vectors(self.table.take_offsets(offsets).select(["vector"]).to_arrow())
+        return _sample(self.table, count)
+
+    def sample_words(self, count: int) -> np.ndarray:
+        """Return vectors `(tracks, sentence_dim)` of up to `count` descriptions, the same at every call."""
+        rows = _sample(self.words, count).astype(np.float32)
+        return rows[rows.any(axis=1)]
+
+
+def _sample(table: lancedb.table.Table, count: int) -> np.ndarray:
+    total = table.count_rows()
+    offsets = np.unique(np.linspace(0, total - 1, min(count, total)).astype(int)).tolist()
+    return vectors(table.take_offsets(offsets).select(["vector"]).to_arrow())
+
+
+def _is_missing(error: Exception, table: str) -> bool:
+    return f"Table '{table}' was not found" in str(error)
 
 
 def _connect(uri: str | Path) -> lancedb.DBConnection:
@@ -252,7 +365,7 @@ def lock(uri: str | Path) -> Iterator[None]:
     if not is_local(uri):
         yield
         return
-    folder, index_names = Path(uri), {LOCK, f"{TABLE}.lance"}
+    folder, index_names = Path(uri), {LOCK, *(f"{name}.lance" for name in (TABLE, WORDS, RUNS))}
     if folder.exists() and not (folder.is_dir() and {path.name for path in folder.iterdir()} <= index_names):
         raise ValueError(f"{uri} is no index: expected a new or empty folder, or one that holds an index")
     folder.mkdir(parents=True, exist_ok=True)
@@ -309,54 +422,3 @@ def check_text(text: str, kind: str):
     """
     if not is_utf8(text) or "\0" in text:
         raise ValueError(f"the {kind} {text!r} cannot be read: expected text in UTF-8, without characters of value 0")
-
-
-def parse_filter(text: str) -> str:
-    """
-    Return a person's filter as a condition on the table: SQL over `FILTER_COLUMNS`, in which text is compared without
-    regard to case, and in all its Unicode forms (NFC, NFD): names of files come in each.
-
-    Raises:
-        `ValueError`: if it is no condition, or names other columns.
-    """
-    check_text(text, "filter")
-    try:
-        condition = sqlglot.parse_one(text, read="postgres", into=sqlglot.exp.Condition)
-    except (sqlglot.errors.SqlglotError, RecursionError) as error:  # the last for hundreds of parentheses
-        raise ValueError(f"the filter {text!r} is not understood. {LISTING}") from error
-    text_columns = []
-    for node in condition.walk():
-        if isinstance(node, NOT_IN_FILTERS):
-            raise ValueError(f"the filter {text!r} is not a comparison of columns with values. {LISTING}")
-        if isinstance(node, sqlglot.exp.Column):
-            if node.name not in FILTER_COLUMNS or node.table:
-                raise ValueError(f"the filter {text!r} names an unknown column, {node.sql()}. {LISTING}")
-            if COLUMNS[node.name] == pa.string() and not isinstance(node.parent, (sqlglot.exp.Is, sqlglot.exp.Lower)):
-                text_columns.append(node)
-    for column in text_columns:
-        column.replace(sqlglot.exp.Lower(this=column.copy()))
-    if not isinstance(condition, (sqlglot.exp.Predicate, sqlglot.exp.Connector, sqlglot.exp.Not, sqlglot.exp.Paren)):
-        raise ValueError(f"the filter {text!r} is not a comparison of columns with values. {LISTING}")
-    return condition.transform(_in_all_forms).sql(dialect="postgres", comments=False)
-
-
-def _in_all_forms(node: sqlglot.exp.Expression) -> sqlglot.exp.Expression:
-    """
-    Return a part of a condition with its texts in small letters. A comparison with a text that has several Unicode
-    forms becomes one with each of them.
-    """
-    if isinstance(node, sqlglot.exp.Literal) and node.is_string:
-        return sqlglot.exp.Literal.string(node.this.lower())
-    if not isinstance(node, COMPARISONS):
-        return node
-    alternatives = {}
-    for form in ("NFC", "NFD", None):
-        alternative = node.copy()
-        for text in alternative.find_all(sqlglot.exp.Literal):
-            if text.is_string:
-                text.set("this", (text.this if form is None else unicodedata.normalize(form, text.this)).lower())
-        alternatives.setdefault(alternative.sql(), alternative)
-    if len(alternatives) == 1:
-        return alternative
-    join = sqlglot.exp.and_ if isinstance(node, sqlglot.exp.NEQ) else sqlglot.exp.or_
-    return sqlglot.exp.paren(join(*alternatives.values()))

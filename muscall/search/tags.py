@@ -15,7 +15,7 @@ from mutagen.aac import AAC
 from mutagen.apev2 import APEBinaryValue, APEExtValue, APEv2
 from mutagen.asf import ASFBaseAttribute
 from mutagen.flac import FLAC
-from mutagen.id3 import ID3, TCON, TXXX, Frames, Frames_2_2, TextFrame
+from mutagen.id3 import COMM, ID3, TCON, TXXX, Frames, Frames_2_2, TextFrame
 from mutagen.mp3 import MP3
 from mutagen.mp4 import AtomDataType, MP4FreeForm
 
@@ -35,9 +35,11 @@ TAG_NAMES = {
     "bpm": ("bpm", "tbpm", "tmpo", "wm/beatsperminute", "tempo", "fbpm"),
     "key": ("initialkey", "tkey", "wm/initialkey", "key", "initial key"),
 }
+COMMENT_NAMES = ("comment", "description", "comm", "\xa9cmt", "desc", "\xa9des", "wm/description")
 MAX_TAG = 500  # characters; longer ones are lyrics in the wrong place, or an attack
 FREE_FORM = "----:com.apple.itunes:"  # of MP4, in lower case; those of other programs are not meant for people
 INFO_NAMES = {b"INAM": "title", b"IART": "artist", b"IPRD": "album", b"IGNR": "genre", b"ICRD": "date"}
+INFO_NAMES |= {b"ICMT": "comment"}
 INFO_SUFFIXES = {".wav", ".wave", ".bwf", ".rf64", ".w64", ".aif", ".aiff", ".aifc", ".caf"}
 # Four digits that stand alone, begin a date of digits only (199912, 19991231, 19991231235959), or end one (31121999,
 # 12311999).
@@ -54,12 +56,17 @@ def read_tags(path: str | Path) -> dict[str, str | int | float | None]:
     """Return the columns of `TAG_NAMES`, `None` where the file has none: text, but numbers for `year` and `bpm`."""
     containers = _read_containers(str(path))
     parsers = {"year": _parse_year, "bpm": _parse_bpm}
-    return {column: _find(column, containers, parsers.get(column, _parse_text)) for column in TAG_NAMES}
+    return {column: _find(names, containers, parsers.get(column, _parse_text)) for column, names in TAG_NAMES.items()}
 
 
-def _find(column: str, containers: list[dict[str, list[str]] | None], parse: Callable[[list[str]], Any]) -> Any:
-    """Return the first value of a column that can be parsed, `None` if there is none."""
-    values = (parse(tags[name]) for tags in containers if tags for name in TAG_NAMES[column] if name in tags)
+def read_comment(path: str | Path) -> str | None:
+    """Return what a person wrote about a track in its tags, besides the columns of `TAG_NAMES`."""
+    return _find(COMMENT_NAMES, _read_containers(str(path)), _parse_text)
+
+
+def _find(names: tuple[str, ...], containers: list[dict[str, list[str]] | None], parse: Callable[[list[str]], Any]):
+    """Return the first value under one of these names that can be parsed, `None` if there is none."""
+    values = (parse(tags[name]) for tags in containers if tags for name in names if name in tags)
     return next((value for value in values if value is not None), None)
 
 
@@ -73,7 +80,7 @@ def _read_containers(path: str) -> list[dict[str, list[str]] | None]:
     reader = ID3 if file is None or isinstance(file, AAC) else type(file)
     tags = _attempt(ID3, path) if reader is ID3 else file.tags
     containers = [_attempt(_texts_by_name, tags)]
-    if isinstance(tags, ID3) and _find("year", containers, _parse_year) is None:
+    if isinstance(tags, ID3) and _find(TAG_NAMES["year"], containers, _parse_year) is None:
         again = _attempt(reader, path, translate=False, known_frames=FRAMES)
         containers.append(_attempt(_texts_by_name, again if reader is ID3 or again is None else again.tags))
     if reader is FLAC:  # some programs put ID3 before or after it
@@ -124,13 +131,15 @@ def _read_windows_info(path: str) -> dict[str, str]:
 
 
 def _texts_by_name(tags: mutagen.Tags | None) -> dict[str, list[str]]:
-    """Return the texts of the tags that `TAG_NAMES` names, by name in lower case."""
+    """Return the texts of the tags that `TAG_NAMES` and `COMMENT_NAMES` name, by name in lower case."""
     texts: dict[str, list[str]] = {}
     if tags is None:
         return texts
-    known = {name for names in TAG_NAMES.values() for name in names}
+    known = {*COMMENT_NAMES, *(name for names in TAG_NAMES.values() for name in names)}
     for key, value in tags.items():
         name = value.desc if isinstance(value, TXXX) else key
+        if isinstance(value, COMM) and not value.desc:  # programs write their own data into those with a description
+            name = "comm"
         name = name.lower().removeprefix(FREE_FORM)
         if name in known:
             texts.setdefault(name, []).extend(_texts(value))

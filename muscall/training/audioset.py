@@ -13,7 +13,7 @@ from torch import nn
 
 from modeling_muscall_mobilenet import BLOCKS, EPS, FIRST_HARD_SWISH
 from modeling_muscall_tower import triangular_filters
-from muscall.checkpoint import hash_file
+from muscall.hashing import hash_file
 
 
 URL = "https://github.com/fschmid56/EfficientAT/releases/download/v0.0.1/mn04_as_mAP_432.pt"

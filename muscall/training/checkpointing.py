@@ -16,8 +16,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from transformers.utils import logging
 
-from muscall.checkpoint import hash_file
 from muscall.data.fingerprint import describe_changes
+from muscall.hashing import hash_file
 
 
 logger = logging.get_logger("train")

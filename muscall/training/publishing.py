@@ -11,8 +11,9 @@ from accelerate import Accelerator
 from datasets import Dataset, IterableDataset
 from huggingface_hub import HfApi
 
-from muscall.checkpoint import hash_weights, write_golden
+from muscall.checkpoint import write_golden
 from muscall.evaluation.report import DIRECTIONS, RETRIEVAL_METRICS, format_metric
+from muscall.hashing import hash_weights
 from muscall.training.arguments import TrainingArguments
 from muscall.training.checkpointing import TrainState, list_checkpoints
 

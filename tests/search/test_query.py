@@ -4,6 +4,7 @@
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import soundfile
 from helpers import HOSTILE, PRODUCED
@@ -32,13 +33,13 @@ def test_answers_are_the_best_windows(tagged, encoder):
         if row["track"] not in best or score > best[row["track"]][0]:
             best[row["track"]] = (score, row["start"], row["end"])
     expected = sorted(best, key=lambda track: -best[track][0])
-    answers = music.search("fast samba")
+    answers = music.search("fast samba", by="sound")
     assert [answer["track"] for answer in answers] == expected
     for answer in answers:
         assert (answer["start"], answer["end"]) == best[answer["track"]][1:]
         assert answer["score"] == pytest.approx(best[answer["track"]][0], abs=1e-5)
-    assert [answer["track"] for answer in music.search("fast samba", k=2)] == expected[:2]
-    assert music.search("fast samba", k=10**30) == answers
+    assert [answer["track"] for answer in music.search("fast samba", by="sound", k=2)] == expected[:2]
+    assert music.search("fast samba", by="sound", k=10**30) == answers
     segment = encoder.model.best_segments("fast samba", expected[0], encoder.processor)[0]
     assert segment["start"] == answers[0]["start"] and segment["score"] == pytest.approx(answers[0]["score"], abs=1e-5)
 
@@ -51,6 +52,18 @@ def test_answers_by_audio_and_likeness(tagged, tmp_path):
     assert "3" not in like and like == [name for name in names(music.search(audio=folder / "3.opus")) if name != "3"]
     both = music.search("fast samba", audio=str(tmp_path / "same.wav"), without="fast samba")
     assert {answer["track"] for answer in both} == {str(folder / f"{number}.opus") for number in range(6)}
+
+
+def test_a_file_is_embedded_once(tagged, encoder, tmp_path, monkeypatch):
+    folder, store = tagged[0], tagged[1].store
+    music, heard, embed = Library(store.uri), [], encoder.embed_track
+    monkeypatch.setattr(music, "encoder", encoder)
+    monkeypatch.setattr(encoder, "embed_track", lambda track: heard.append(track) or embed(track))
+    path = str(shutil.copy(folder / "3.opus", tmp_path))
+    first = music.search(audio=path)
+    assert music.search(audio=path) == first and heard == [path]
+    shutil.copy(folder / "1.opus", path)
+    assert music.search(audio=path) != first and heard == [path, path]  # another content
 
 
 def test_without_moves_tracks_down(tagged):
@@ -108,8 +121,14 @@ def test_bad_queries(tagged, tmp_path, model, monkeypatch):
         music.search()
     with pytest.raises(ValueError, match="positive, got 0"):
         music.search("music", k=0)
-    with pytest.raises(ValueError, match="text\\[0\\] is empty"):
+    with pytest.raises(ValueError, match="the sentence is empty: expected words"):
         music.search(" ")
+    with pytest.raises(ValueError, match="is the name of an audio file: .* or --audio FILE"):
+        music.search("song.mp3")
+    with pytest.raises(ValueError, match="a library is searched by both, sound, words, got 'title'"):
+        music.search("music", by="title")
+    with pytest.raises(ValueError, match="words are searched by a sentence"):
+        music.search(like=str(folder / "3.opus"), by="words")
     for like in (tmp_path / "no.mp3", folder, folder / "caf\udce9.opus"):
         with pytest.raises(ValueError, match="is not in the index: index its folder first"):
             music.search(like=str(like))
@@ -159,3 +178,53 @@ def test_hostile_tags_stay_text(index, music):
     assert answers[0]["title"] == HOSTILE and answers[0]["artist"] == "A" * MAX_TAG
     assert answers[0]["bpm"] is None and answers[0]["year"] is None
     assert len(store.tracks()) == 5
+
+
+def test_several_seeds_weigh_as_one(tagged, encoder):
+    folder, music = tagged
+    tracks = [folder / f"{number}.opus" for number in (0, 3)]
+    embeds = [music.recording_of(track).embed for track in tracks]
+    mean = sum(embeds) / np.linalg.norm(sum(embeds))
+    expected = music.best_tracks(mean.astype(np.float32), 6, excluded={music.recording_of(one).hash for one in tracks})
+    assert names(music.search(like=tracks)) == names(expected) and not {"0", "3"} & {*names(expected)}
+    assert names(music.search(like=[*tracks, tracks[0], str(tracks[0])])) == names(expected)
+    assert names(music.search(like=[tracks[0]])) == names(music.search(like=str(tracks[0])))
+
+
+def test_unlike_moves_tracks_down_and_leaves_the_seed_out(tagged):
+    folder, music = tagged
+    unwanted = music.search("calm piano", k=1)[0]["track"]
+    answers = music.search("calm piano", unlike=[unwanted])
+    assert unwanted not in [answer["track"] for answer in answers] and len(answers) == 5
+    with pytest.raises(ValueError, match="0.opus is among both, those to sound like and unlike"):
+        music.search(like=[folder / "0.opus"], unlike=[folder / "0.opus"])
+    with pytest.raises(ValueError, match="ask for something"):
+        music.search(unlike=[unwanted])
+
+
+def test_seeds_of_the_same_recording_in_two_formats_count_once(index, tmp_path):
+    music = tmp_path / "music"
+    music.mkdir()
+    for number, source in enumerate(PRODUCED[:60:20]):
+        shutil.copy(source, music / f"{number}.opus")
+    samples, rate = soundfile.read(PRODUCED[0])
+    soundfile.write(music / "0.mp3", samples, rate)
+    library = Library(index(music)[0].uri)
+    seeds = library.seeds([music / "0.mp3", music / "1.opus", music / "0.opus"])
+    assert [Path(seed.describe()["track"]).name for seed in seeds] == ["0.mp3", "1.opus"]
+
+
+def test_passages_do_not_overlap_and_come_several_to_a_track(tagged, encoder):
+    _, music = tagged
+    query = encoder.embed_texts(["fast samba"])[0]
+    rows = music.store.table.to_arrow()
+    scores = vectors(rows) @ query
+    expected = []
+    for place in np.argsort(-scores):
+        row = rows.drop_columns("vector").slice(place, 1).to_pylist()[0]
+        if not any(row["track"] == one and row["start"] < end and row["end"] > start for one, start, end in expected):
+            expected.append((row["track"], row["start"], row["end"]))
+    answers = music.search("fast samba", segments=True, k=1000)
+    assert [(answer["track"], answer["start"], answer["end"]) for answer in answers] == expected
+    assert len(expected) > 30 and len({track for track, _, _ in expected[:10]}) < 10
+    assert music.search("fast samba", segments=True, k=4) == answers[:4]

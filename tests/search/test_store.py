@@ -13,8 +13,9 @@ pytest.importorskip("muscall.search")
 
 import muscall.search.indexing
 from muscall.encoder import load_encoder
+from muscall.search.filters import parse_filter
 from muscall.search.query import Library, recall
-from muscall.search.store import COLUMNS, Store, lock, parse_filter
+from muscall.search.store import COLUMNS, Store, lock
 
 
 def test_a_folder_with_other_things_is_no_place_for_an_index(index, music, tmp_path):

@@ -1,0 +1,215 @@
+# Copyright 2026 The MusCALL repository authors. Licensed under the Apache License, Version 2.0.
+"""The answers of the page: a request of a visitor to HTML."""
+
+import re
+from pathlib import Path
+from urllib.parse import urlencode
+
+from jinja2 import Environment, FileSystemLoader
+
+from muscall.evaluation.zero_shot import BANK, label_embeds
+from muscall.search.duplicates import find_duplicates
+from muscall.search.filters import parse_filter
+from muscall.search.formatting import clock
+from muscall.search.map import draw_map, name_regions
+from muscall.search.query import Library
+from muscall.search.store import literal
+from space.sound import Sound
+
+
+LABELS = {
+    "Genre": ("rock", "pop", "jazz", "blues", "classical", "electronic", "latin", "folk"),
+    "Instrument": ("piano", "guitar", "drums", "bass", "strings", "brass", "flute", "synthesizer"),
+    "Mood": ("calm", "energetic", "happy", "sad", "dark", "dreamy", "romantic", "aggressive"),
+}
+WORDS = [word for group in LABELS.values() for word in group]
+MAP_TRACKS = 1000  # more dots than these cannot be told apart, let alone clicked
+# An answer is weak below this cosine, where sentences about no music at all end up, and below half of the best one.
+WEAK, WEAK_SHARE = 0.2, 0.5
+NO_ANSWER = {"score": 1.0, "parts": {"sound": 1.0}}  # of what is shown besides answers
+TEMPLATES = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True)
+PARTS = TEMPLATES.get_template("parts.html").module
+
+
+class Demo:
+    """
+    The answers of the page.
+
+    Args:
+        library ([`Library`]): The music.
+        credits (`dict[str, dict]`): Path -> `title`, `artist` and `licence` of files whose own tags do not say.
+    """
+
+    def __init__(self, library: Library, credits: dict[str, dict]):
+        self.library, self.credits, self.sound = library, credits, Sound(library.store)
+        prompts = library.encoder.embed_texts([prompt.format(word) for prompt in BANK for word in WORDS])
+        self.labels = label_embeds(prompts.reshape(len(BANK), len(WORDS), -1))
+        self.map = draw_map(library.store, MAP_TRACKS)
+        self.dots = {track["hash"]: number for number, track in enumerate(self.map.tracks)}
+
+    def answer(
+        self, seeds: list[dict], text: str, without: str, *options, is_picked: bool = False
+    ) -> tuple[str, str, str]:
+        """
+        Return all that is shown of a request as HTML, so that none of it outlives the request: its seeds, the answers
+        or what is wrong with it, and the words that fit an uploaded track.
+
+        Args:
+            seeds (`list[dict]`): Tracks, each with its `kind`, `"like"` or `"unlike"`, and its `id`: the hash of one
+                of the index, or `"upload"` and the path of the file, `audio`.
+            options: The arguments of [`make_condition`], by what the sentence is searched, how many answers, and
+                whether they are passages.
+            is_picked (`bool`, *optional*, defaults to `False`): Whether the one seed is shown and played above.
+        """
+        *fields, by, count, segments = options
+        text, without = text.strip() or None, without.strip() or None
+        audio = next((seed["audio"] for seed in seeds if "audio" in seed), None)
+        chips = ""
+        try:
+            rows = {seed["id"]: self.sound.find(seed["id"]) for seed in seeds if "audio" not in seed}
+            names = {track: self.name(row) for track, row in rows.items()}
+            seeds = [seed | {"name": names[seed["id"]] if seed["id"] in names else Path(audio).name} for seed in seeds]
+            chips = PARTS.chips(seeds)
+            if text is None and not seeds:
+                return chips, PARTS.empty(), ""
+            request = {"text": text, "audio": audio, "without": without, "where": make_condition(*fields)}
+            for kind in ("like", "unlike"):
+                request[kind] = [
+                    rows[seed["id"]]["track"] for seed in seeds if seed["id"] in rows and seed["kind"] == kind
+                ]
+            answers = self.library.search(**request, k=count, by=by, segments=segments)
+        except (ValueError, OSError) as error:
+            return chips, PARTS.notice(readable(error, audio)), ""
+        selected = self.card(rows[seeds[0]["id"]] | NO_ANSWER) if is_picked else None
+        terms = [*([f"for “{text}”"] if text else []), *(f"{seed['kind']} {seed['name']}" for seed in seeds)]
+        title = " and ".join(terms) + (f", without {without}" if without else "")
+        return (
+            chips,
+            self.show(answers, "passage" if segments else "track", title, selected),
+            self.tags(audio) if audio else "",
+        )
+
+    def show(self, answers: list[dict], kind: str, request: str, selected: dict | None) -> str:
+        """Return answers as HTML, below the track that was picked. Weak ones are folded, or dimmed if all are."""
+        cards = [self.card(answer) for answer in answers]
+        if not cards and selected is None:
+            return PARTS.notice("No track passes the filter.")
+        least = max([WEAK, *(WEAK_SHARE * card["score"] for card in cards)])
+        # What the words of the sentence name is an answer, however it sounds; so is what was found by words alone.
+        strong = [card for card in cards if card["score"] >= least or card["is_named"] or card["written"] == 1]
+        weak = [card for card in cards if card not in strong]
+        dots = [card["dot"] for card in strong or weak if card["dot"] is not None]
+        tracks = dict.fromkeys(card["hash"] for card in strong or weak if card["file"] != "missing")
+        playlist = urlencode([("track", track) for track in tracks])
+        return PARTS.results(kind, request, strong, weak, selected, dots, playlist)
+
+    def card(self, row: dict) -> dict:
+        """Return what is shown of a track."""
+        credit, duration = self.credits.get(row["track"], {}), row["duration"]
+        facts = [row["album"], row["year"], row["genre"], row["bpm"] and f"{row['bpm']:g} bpm", row["key"]]
+        passage = f"{clock(row['start'])}–{clock(row['end'])} of {clock(duration)}"
+        return {
+            "hash": row["hash"],
+            "dot": self.dots.get(row["hash"]),
+            "name": self.name(row),
+            "paths": [row["track"], *row["copies"]],
+            "by": row["artist"] or credit.get("artist"),
+            "facts": [fact for fact in (*facts, credit.get("licence")) if fact],
+            "score": row["score"],
+            "written": 1 - row["parts"].get("sound", 0.0),
+            "is_named": "words" in row["parts"],
+            "passage": passage,
+            "start": row["start"],
+            "duration": duration,
+            "left": round(100 * row["start"] / duration, 2),
+            "width": round(100 * (row["end"] - row["start"]) / duration, 2),
+            "file": row["file"],
+        }
+
+    def duplicates(self) -> str:
+        """Return the recordings that the library has more than once as HTML."""
+        try:
+            groups = find_duplicates(self.library.store).groups
+        except (ValueError, OSError) as error:
+            return PARTS.notice(readable(error))
+        whole = [[row | NO_ANSWER | {"start": 0.0, "end": row["duration"]} for row in group] for group in groups]
+        return PARTS.duplicates([[self.card(row) for row in group] for group in whole])
+
+    def name(self, row: dict) -> str:
+        """Return what a person calls a track: its title or, without any, its folder and file."""
+        return row["title"] or self.credits.get(row["track"], {}).get("title") or path_name(row["track"])
+
+    def tags(self, audio: str) -> str:
+        """
+        Return how an uploaded track compares with the library, word by word, as HTML. The scores of a word have a mean
+        and a spread of their own, so what is shown is the share of tracks that fit the word less. A softmax would make
+        the words compete, although a track may have several instruments, and be near 0 or 1 by the model's logit
+        scale.
+        """
+        scores = self.labels @ self.library.embed_audio(audio)
+        library = self.map.embeds @ self.labels.T
+        shares = ((library < scores).mean(axis=0) + (library == scores).mean(axis=0) / 2) * 100
+        values = iter(shares.round().astype(int).tolist())
+        groups = []
+        for title, words in LABELS.items():
+            bars = [(word, next(values)) for word in words]
+            groups.append((title, sorted(bars, key=lambda bar: -bar[1])))
+        return PARTS.tags(Path(audio).name, groups)
+
+    def draw_map(self) -> str:
+        """Return the map as HTML."""
+        places = (5 + 90 * self.map.points).round(2).tolist()
+        dots = [
+            {"hash": track["hash"], "name": self.name(track), "x": x, "y": y}
+            for track, (x, y) in zip(self.map.tracks, places, strict=True)
+        ]
+        regions = name_regions(self.map, self.map.embeds @ self.labels.T, WORDS)
+        return PARTS.map(dots, [(word, round(5 + 90 * x, 2), round(5 + 90 * y, 2)) for word, x, y in regions])
+
+
+def path_name(path: str) -> str:
+    """Return the folder and the name of a file, `blue nights / so it goes` of `Blue_Nights/03 - so_it_goes.mp3`."""
+    folder, stem = (" ".join(name.replace("_", " ").split()) for name in (Path(path).parent.name, Path(path).stem))
+    stem = re.sub(r"^\d+[\s.)-]+(?=.*[^\W\d])", "", stem)  # the number of a track, if there is more to say
+    return f"{folder} / {stem}" if folder else stem
+
+
+def make_condition(genres: list[str], year: str, tempo: str, where: str) -> str | None:
+    """
+    Return the condition that the fields of the form stand for, in SQL; `None` where all are empty.
+
+    Args:
+        genres (`list[str]`): One of these.
+        year (`str`), tempo (`str`): A number, or a range with one end or both: `1990-1999`, `120-`.
+        where (`str`): A condition that the visitor wrote, see [`muscall.search.store.parse_filter`].
+
+    Raises:
+        `ValueError`: if one of them is not understood.
+    """
+    parts = [*_bounds("year", "year", year), *_bounds("tempo", "bpm", tempo)]
+    if genres:
+        parts.append("(" + " or ".join(f"genre like {literal(f'%{genre}%')}" for genre in genres) + ")")
+    if where.strip():
+        parts.append(f"({parse_filter(where)})")
+    return " and ".join(parts) or None
+
+
+def _bounds(name: str, column: str, text: str) -> list[str]:
+    text = text.strip()
+    number = r"(\d{1,4}(?:\.\d+)?)"
+    if found := re.fullmatch(number, text):  # tempos are rarely whole
+        value = float(found[1])
+        return [f"{column} >= {value - 0.5}", f"{column} < {value + 0.5}"]
+    found = re.fullmatch(rf"{number}?\s*[-–]\s*{number}?", text)
+    if text and (found is None or not any(found.groups())):
+        raise ValueError(f"the {name} {text!r} is not understood: expected a number or a range, such as 90-120")
+    ends = zip((">=", "<="), found.groups() if found else (), strict=False)
+    return [f"{column} {comparison} {end}" for comparison, end in ends if end]
+
+
+def readable(error: Exception, audio: str | None = None) -> str:
+    """Return a message for the page, without the folder that an upload lies in and with a capital."""
+    text = str(error)
+    if audio is not None and text.startswith(audio):
+        return Path(audio).name + text.removeprefix(audio)
+    return text[:1].upper() + text[1:]

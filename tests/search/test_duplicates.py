@@ -1,0 +1,105 @@
+# Copyright 2026 The MusCALL repository authors. Licensed under the Apache License, Version 2.0.
+"""Duplicates: files of the same recording."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from helpers import PRODUCED
+
+
+pytest.importorskip("muscall.search")
+
+from muscall.search import duplicates
+from muscall.search.duplicates import batches, find_candidates, find_duplicates
+from muscall.search.fingerprint import agreement, fingerprint
+
+
+def names(found):
+    paths = [[path for content in group for path in (content["track"], *content["copies"])] for group in found.groups]
+    return [sorted(Path(path).name for path in group) for group in paths]
+
+
+@pytest.fixture
+def copies(tmp_path):
+    """Two recordings with copies, another passage of the first, and one that is alone."""
+    folder = tmp_path / "music"
+    folder.mkdir()
+    for number, source in (("a", PRODUCED[0]), ("b", PRODUCED[30]), ("a other", PRODUCED[1]), ("c", PRODUCED[60])):
+        samples, rate = soundfile.read(source)
+        soundfile.write(folder / f"{number}.flac", samples, rate)
+        if number in "ab":
+            soundfile.write(folder / f"{number} low.mp3", samples, rate, compression_level=0.8)
+            soundfile.write(folder / f"{number} trimmed.ogg", 0.7 * samples[int(1.5 * rate) :], rate)
+    shutil.copy(folder / "b.flac", folder / "b again.flac")
+    shutil.copy(folder / "c.flac", folder / "c again.flac")
+    return folder
+
+
+def test_same_contents_and_same_sounds_are_found(copies, index):
+    found = find_duplicates(index(copies)[0])
+    assert names(found) == [
+        ["a low.mp3", "a trimmed.ogg", "a.flac"],
+        ["b again.flac", "b low.mp3", "b trimmed.ogg", "b.flac"],
+        ["c again.flac", "c.flac"],
+    ]
+    assert found.unreadable == {}
+    first = found.groups[0][0]  # the largest file
+    assert Path(first["track"]).name == "a.flac" and first["agreement"] > 0.5 and first["file"] == "there"
+    assert "agreement" not in found.groups[2][0] and len(found.groups[2]) == 1
+
+
+def test_files_that_are_gone_are_named_and_not_compared(copies, index):
+    store, _ = index(copies)
+    for path in copies.glob("a *"):
+        path.unlink()
+    found = find_duplicates(store)
+    assert names(found)[0][0].startswith("b") and len(found.groups) == 2
+    assert {Path(path).name for path in found.unreadable} >= {"a low.mp3", "a trimmed.ogg"}
+
+
+def test_candidates_are_the_nearest_of_about_the_same_length(monkeypatch):
+    random = np.random.default_rng(0)
+    embeds = random.standard_normal((300, 8)).astype(np.float32)
+    embeds = np.concatenate([embeds, embeds[:100] + 0.02 * random.standard_normal((100, 8)).astype(np.float32)])
+    embeds /= np.linalg.norm(embeds, axis=1, keepdims=True)
+    durations = np.concatenate([random.uniform(60, 120, 300), np.zeros(100)])
+    durations[300:] = durations[:100] + random.uniform(-4, 4, 100)
+    order = np.argsort(durations)
+    original = np.concatenate([np.arange(300), np.arange(100)])[order]
+    monkeypatch.setattr(duplicates, "BLOCK", (64, 32))
+    pairs = set(find_candidates(durations[order], embeds[order]))
+    copies = {
+        (first, second) for first in range(400) for second in range(first) if original[first] == original[second]
+    }
+    near = {(second, first) for first, second in copies if abs(np.diff(durations[order][[first, second]])) <= 3}
+    assert len(near) > 50 and near <= pairs
+    assert all(0 <= durations[order][second] - durations[order][first] <= 3 for first, second in pairs)
+    monkeypatch.setattr(duplicates, "BLOCK", (1000, 1000))
+    assert set(find_candidates(durations[order], embeds[order])) == pairs
+
+
+def test_batches_have_all_pairs_of_few_recordings(monkeypatch):
+    monkeypatch.setattr(duplicates, "RECORDINGS", 5)
+    pairs = [(first, first + step) for first in range(20) for step in (1, 2, 3)]
+    cut = list(batches(pairs))
+    assert sum(cut, []) == pairs and all(len({*sum(batch, ())}) <= 5 for batch in cut)
+
+
+def test_a_fingerprint_bears_a_shift_and_a_level_and_no_other_music(tmp_path):
+    samples, rate = soundfile.read(PRODUCED[0])
+    soundfile.write(tmp_path / "shifted.wav", 0.1 * samples[2 * rate :], rate)
+    first = fingerprint(str(PRODUCED[0]), 20.2)
+    assert agreement(first, first) == pytest.approx(1)
+    assert agreement(first, fingerprint(str(tmp_path / "shifted.wav"), 18.2)) > 0.7
+    assert agreement(first, fingerprint(str(PRODUCED[30]), 20.2)) < 0.2
+
+
+def test_silence_and_what_is_too_short_is_like_nothing(tmp_path):
+    soundfile.write(tmp_path / "silence.wav", np.zeros(5 * 16000), 16000)
+    soundfile.write(tmp_path / "short.wav", np.random.default_rng(0).uniform(-1, 1, 1600), 16000)
+    for name, seconds in (("silence.wav", 5.0), ("short.wav", 0.1)):
+        signs = fingerprint(str(tmp_path / name), seconds)
+        assert agreement(signs, signs) == 0
