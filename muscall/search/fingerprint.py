@@ -51,8 +51,8 @@ def _signs(path: str, start: float, seconds: float) -> np.ndarray:
 def agreement(first: list[np.ndarray], second: list[np.ndarray]) -> float:
     """
     Return how much the fingerprints of two recordings agree in the passage where they agree least, each at its best
-    shift in time: 1 for the same, about 0 for different music. Silence agrees with nothing; passages that are silent in
-    both do not count.
+    shift in time: 1 for the same, about 0 for different music. Silence agrees with nothing, and passages that are
+    silent in both do not count.
     """
     # Two recordings of which one is just long enough for more passages have the middle one in common.
     count = min(len(first), len(second))
