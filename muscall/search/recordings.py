@@ -13,7 +13,7 @@ from muscall.search.store import IN_LIST, TAG_COLUMNS, Store, literal, vectors
 # Chosen by benchmarks/duplicates.py: what window embeddings must have in common for two recordings to be listened to,
 # and fingerprints to be the same. Embeddings alone cannot tell another take, which may be at 0.99.
 SIMILAR, SAME = 0.5, 0.55
-KEPT = 10_000  # fingerprints, of 20 kB each
+KEPT = 10_000  # fingerprints, of at most 40 kB each
 TOLERANCE = 3.0  # seconds that two files of one recording may differ in length: a start or an end is cut off
 
 
@@ -94,7 +94,7 @@ class Listener:
     """
 
     unreadable: dict[str, str] = field(default_factory=dict)
-    _fingerprints: dict[str, np.ndarray] = field(default_factory=dict)
+    _fingerprints: dict[str, list[np.ndarray]] = field(default_factory=dict)
 
     def agreement(self, first: Recording, second: Recording) -> float:
         """Return how much the sound of two recordings agrees, see [`muscall.search.fingerprint.agreement`]."""
@@ -107,14 +107,14 @@ class Listener:
         may_be = abs(first.duration - second.duration) <= TOLERANCE and first.similarity(second) >= SIMILAR
         return may_be and self.agreement(first, second) >= SAME
 
-    def _fingerprint(self, recording: Recording) -> np.ndarray:
+    def _fingerprint(self, recording: Recording) -> list[np.ndarray]:
         if recording.hash not in self._fingerprints:
             path = recording.describe()["track"]
             try:
                 signs = fingerprint(path, recording.duration)
             except (OSError, ValueError, RuntimeError) as error:  # the last is what libsndfile raises
                 self.unreadable[path] = str(error)
-                signs = np.empty((0, 0), np.int8)
+                signs = [np.empty(0, np.int8)]
             if len(self._fingerprints) >= KEPT:
                 del self._fingerprints[next(iter(self._fingerprints))]
             self._fingerprints[recording.hash] = signs

@@ -103,3 +103,15 @@ def test_silence_and_what_is_too_short_is_like_nothing(tmp_path):
     for name, seconds in (("silence.wav", 5.0), ("short.wav", 0.1)):
         signs = fingerprint(str(tmp_path / name), seconds)
         assert agreement(signs, signs) == 0
+
+
+def test_a_version_that_is_the_same_in_the_middle_is_another_recording(tmp_path):
+    first, other = (np.concatenate([soundfile.read(path)[0] for path in PRODUCED[place:][:4]]) for place in (0, 40))
+    version = first.copy()
+    version[: 20 * 16000] = other[: 20 * 16000]
+    for name, samples in (("a.wav", first), ("b.ogg", 0.5 * first[2 * 16000 :]), ("c.wav", version)):
+        soundfile.write(tmp_path / name, samples, 16000)
+    signs = [fingerprint(str(tmp_path / name), seconds) for name, seconds in (("a.wav", 80.8), ("b.ogg", 78.8))]
+    signs.append(fingerprint(str(tmp_path / "c.wav"), 80.8))
+    assert agreement(signs[0], signs[1]) > 0.6
+    assert agreement(signs[0], signs[2]) < 0.2 and agreement(signs[0][:1], signs[2][:1]) == pytest.approx(1)
