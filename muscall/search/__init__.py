@@ -4,4 +4,4 @@
 from muscall.extras import require_extra
 
 
-require_extra("search", "filelock", "lancedb", "mutagen", "pyarrow", "sqlglot")
+require_extra("search", "filelock", "lancedb", "mutagen", "onnxruntime", "onnxscript", "pyarrow", "sqlglot")

@@ -11,9 +11,9 @@ from types import ModuleType
 
 
 TESTED = "0.40."  # versions of LanceDB that are known to import so; others are imported whole
-# The client of LanceDB's REST servers: 148 models of requests, which pydantic compiles. Tables in folders and object
-# stores need none.
-REST_CLIENT = "lance_namespace_urllib3_client"
+# The client of LanceDB's servers, with 148 models of requests that pydantic compiles, and what is made of them. Tables
+# in folders and object stores need none.
+UNUSED = ("lance_namespace_urllib3_client", "lancedb.remote.db", "lancedb.namespace")
 
 
 class _StandIn(ModuleType):
@@ -32,7 +32,8 @@ class _Finder(MetaPathFinder, Loader):
     ) -> ModuleSpec | None:
         if name == "pandas":  # pyarrow imports it wherever it is installed, and works without it
             raise ModuleNotFoundError("pandas is not imported for a query")
-        return ModuleSpec(name, self, is_package=True) if name.partition(".")[0] == REST_CLIENT else None
+        is_unused = f"{name}.".startswith(tuple(f"{unused}." for unused in UNUSED))
+        return ModuleSpec(name, self, is_package=True) if is_unused else None
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
         return _StandIn(spec.name)
@@ -44,8 +45,8 @@ class _Finder(MetaPathFinder, Loader):
 @contextmanager
 def quick_imports() -> Iterator[None]:
     """
-    Import LanceDB in the block without its REST client, and pyarrow without pandas; everything that comes later is
-    imported as ever. For programs that answer a query and end: pyarrow makes no data frames in them any more.
+    Import LanceDB in the block without the client of its servers, and pyarrow without pandas; everything that comes
+    later is imported as ever. For programs that answer a query and end: pyarrow makes no data frames in them any more.
     """
     if "lancedb" in sys.modules or not version("lancedb").startswith(TESTED):
         yield

@@ -15,7 +15,6 @@ import lancedb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute
-from filelock import FileLock, Timeout
 from lancedb.index import FTS, BTree, HnswSq
 from lancedb.query import FullTextOperator, MatchQuery
 
@@ -362,6 +361,8 @@ def lock(uri: str | Path) -> Iterator[None]:
     Raises:
         `ValueError`: if another one is at work, or the folder holds something else than an index.
     """
+    from filelock import FileLock, Timeout  # no query needs it
+
     if not is_local(uri):
         yield
         return

@@ -71,6 +71,28 @@ def tagged(encoder, tmp_path_factory):
     return folder, Library(store)
 
 
+@pytest.fixture(scope="module")
+def titled(encoder, tmp_path_factory):
+    """The library of six clips: five with titles, and one of which only the folder says something."""
+    import mutagen
+
+    from muscall.search.query import Library
+
+    folder = tmp_path_factory.mktemp("titled")
+    titles = ["Blue Train", "夜に駆ける", "Песня о друге", "Café del Mar", "The Who Sell Out", "Track 06"]
+    for number, (source, title) in enumerate(zip(PRODUCED[::9], titles, strict=False)):
+        path = folder / "music" / ("Miles Davis" if number == 5 else "various") / f"{number}.opus"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(source, path)
+        file = mutagen.File(path)
+        file["title"] = title
+        if number == 0:
+            file["comment"] = "recorded at Rudy's"
+        file.save()
+    index_in_this_process(folder / "store", [folder / "music"], encoder)
+    return Library(folder / "store")
+
+
 @pytest.fixture
 def check_workers(music, model, index, tmp_path):
     """Index with a command that starts several workers; they write the rows that this process writes alone."""
