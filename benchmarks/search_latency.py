@@ -116,6 +116,7 @@ def measure(count: int, description: dict, sentence_dim: int, folder: Path):
     for first in range(0, count, 100_000):
         fill(store, embeds[first : first + 100_000], first)
     print(f"\n{count} windows, written in {time.perf_counter() - begin:.1f} s")
+    store.tidy()
     fill_words(store, count // WINDOWS_PER_TRACK, sentence_dim, random)
     library = Library(store.uri)
     search = partial(library.best_tracks, k=K)

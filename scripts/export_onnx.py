@@ -5,8 +5,8 @@ Export a checkpoint as ONNX graphs, for programs without PyTorch: waveform to em
     python -m scripts.export_onnx runs/default runs/onnx
 
 writes `audio_model.onnx`, `text_model.onnx`, the latter also in 8 bits, and what a caller needs beside them:
-`tokenizer.json`, `tokenizer_config.json` and `processor_config.json`. scripts/onnx_example.py uses them. The graph of
-the text tower has a second output, `sentence_embeds`, to compare texts with texts.
+`tokenizer.json`, `tokenizer_config.json` and `processor_config.json`. scripts/onnx_example.py uses them. The text
+graph has a second output, `sentence_embeds`, to compare texts with texts.
 """
 
 import json

@@ -222,8 +222,10 @@ class Store:
         return copies
 
     def tidy(self):
-        """Join small files, drop old versions, and bring an approximate index up to date."""
+        """Join small files, drop old versions, and bring all indexes up to date: there is one of hashes, at least."""
         with self._writing():
+            if self.table.count_rows() and not any("hash" in index.columns for index in self.table.list_indices()):
+                self.table.create_index("hash", config=BTree())  # a query asks for the windows of some files
             self.table.optimize(cleanup_older_than=timedelta(hours=1))
 
     def read_table(self, name: str) -> list[dict]:
@@ -252,9 +254,8 @@ class Store:
         return any("vector" in index.columns for index in self.table.list_indices())
 
     def build_index(self):
-        """Build the approximate index anew, and one that finds the windows of a file."""
+        """Build the approximate index anew."""
         with self._writing():
-            self.table.create_index("hash", config=BTree(), replace=True)
             self.table.create_index("vector", config=HnswSq(distance_type="dot"), replace=True)
 
     def search(
