@@ -71,7 +71,9 @@ class Library:
         from muscall.search.text_graph import TextGraph
 
         weights = self.store.model["weights"]
-        if self._given is not None and Path(self._given).is_dir():
+        if self._given is not None:
+            if not Path(self._given).is_dir():  # an id on the Hub, or a mistake: loading tells which
+                return self.encoder
             given = {"path": self._given, "weights": hash_weights(Path(self._given))}
             self.store.check_model(self.store.model | given)
         try:

@@ -10,8 +10,9 @@ from muscall.search.fingerprint import agreement, fingerprint
 from muscall.search.store import IN_LIST, TAG_COLUMNS, Store, literal, vectors
 
 
-# Chosen by benchmarks/duplicates.py: what window embeddings must have in common for two recordings to be listened to,
-# and fingerprints to be the same. Embeddings alone cannot tell another take, which may be at 0.99.
+# What window embeddings must have in common for two recordings to be listened to, which loses no copy of
+# benchmarks/duplicates.py, and what fingerprints must have in common to be the same, chosen by it on one half of its
+# recordings. Embeddings alone cannot tell another take, which may be at 0.99.
 SIMILAR, SAME = 0.5, 0.55
 KEPT = 10_000  # fingerprints, of at most 40 kB each
 TOLERANCE = 3.0  # seconds that two files of one recording may differ in length: a start or an end is cut off

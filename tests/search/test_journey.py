@@ -58,7 +58,7 @@ def test_steps_are_even_and_each_the_nearest_track_that_is_left(made_library, tm
         assert place == max(set(range(400)) - used, key=lambda other: embeds[other] @ point)
         used.add(place)
     steps = np.arccos([answer["score"] for answer in answers[1:]])
-    assert steps.std() / steps.mean() < 0.25  # of eight random tracks in the place of these, 0.5
+    assert steps.std() / steps.mean() < 0.25
     along = np.arctan2(embeds[places, 1], embeds[places, 0])
     assert (np.diff(along) > 0).all()
 
