@@ -118,6 +118,7 @@ def measure(count: int, description: dict, sentence_dim: int, folder: Path):
     print(f"\n{count} windows, written in {time.perf_counter() - begin:.1f} s")
     store.tidy()
     fill_words(store, count // WINDOWS_PER_TRACK, sentence_dim, random)
+    store.tidy()
     library = Library(store.uri)
     search = partial(library.best_tracks, k=K)
     exact_queries = queries if count <= 100_000 else queries[:50]

@@ -28,8 +28,7 @@ DEPTH = 8  # windows looked at for each track asked for: a track may have many a
 FILES = 32  # outside of the index whose embeddings are kept
 WITHOUT = 0.5  # of the weight of what is looked for
 BY = ("both", "sound", "words")
-CANDIDATES = 4  # tracks of each ranking that are looked at, for each asked for
-MIN_CANDIDATES = 40
+CANDIDATES = 16  # tracks of each ranking that are looked at, for each asked for
 
 
 class Library:
@@ -308,38 +307,32 @@ class Library:
         """
         Return the tracks that are best by sound and words together; only those with words where they alone count.
 
-        More and more tracks of each ranking are looked at, until none of the others can be among the best.
+        The best tracks of each ranking are looked at. Descriptions do not know the condition, so more and more of them
+        are, until enough meet it.
         """
         fusion = Fusion.of(self._sample @ vector, self._sample_words @ sentence, has_sound=by == "both")
         k = min(k, self.store.table.count_rows())
-        count = max(CANDIDATES * k, MIN_CANDIDATES)
+        count = CANDIDATES * k
+        sound = self._best_windows(vector, count, condition, columns=["hash"]) if by == "both" else []
+        has_all = by == "both" and len(sound) < count
         while True:
-            sound = self._best_windows(vector, count, condition, columns=["hash"]) if by == "both" else []
             meaning = self.store.search_meaning(sentence, count)
             words = self.store.search_words(text, count)
             heard = {window["hash"]: window for window in sound}
-            others = {*(row["hash"] for row in meaning), *words}.difference(heard)
-            heard |= self._windows_of(vector, sorted(others), condition, ["hash"])
+            written = {*(row["hash"] for row in meaning), *words}
+            heard |= self._windows_of(vector, sorted(written.difference(heard)), condition, ["hash"])
             heard = {digest: window for digest, window in heard.items() if digest not in excluded}
-            described = self._descriptions_of(sentence, list(heard), meaning)
-            named = set(words) if len(words) < count else self._named(text, list(heard))
-            answers = []
-            for digest, window in heard.items():
-                evidence = fusion.weigh(window["score"], described.get(digest), digest in named)
-                if by == "both" or digest in described or digest in named:
-                    answers.append((evidence, digest))
-            answers.sort(key=lambda answer: -sum(answer[0].values()))
-            is_complete = (by == "both" and len(sound) < count) or (
-                by == "words" and len(meaning) < count and len(words) < count
-            )
-            rest = fusion.weigh(
-                sound[-1]["score"] if sound else 0.0,
-                meaning[-1]["score"] if len(meaning) == count else None,
-                len(words) == count,
-            )
-            if is_complete or (len(answers) >= k and sum(answers[k - 1][0].values()) >= sum(rest.values())):
+            if has_all or len(meaning) < count or len(written.intersection(heard)) >= k:
                 break
             count *= 4
+        described = self._descriptions_of(sentence, list(heard), meaning)
+        named = set(words) if len(words) < count else self._named(text, list(heard))
+        answers = []
+        for digest, window in heard.items():
+            evidence = fusion.weigh(window["score"], described.get(digest), digest in named)
+            if by == "both" or digest in described or digest in named:
+                answers.append((evidence, digest))
+        answers.sort(key=lambda answer: -sum(answer[0].values()))
         windows = self._windows_of(vector, [digest for _, digest in answers[:k]], condition)
         return [_answer(windows[digest], _shares(evidence)) for evidence, digest in answers[:k]]
 
