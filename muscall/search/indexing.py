@@ -14,7 +14,7 @@ from muscall.encoder import Encoder
 from muscall.extras import require_extra
 from muscall.search.embedding import Embedder, write_files
 from muscall.search.files import absolute_path, find_tracks
-from muscall.search.formatting import format_report
+from muscall.search.formatting import format_report, printable
 from muscall.search.plan import Report, finish, make_plan
 from muscall.search.query import recall
 from muscall.search.stats import save_report
@@ -109,6 +109,7 @@ def update_index(
     with bar, closing(write_files(store, embedder, share, plan.hashes())) as written:
         for outcome in written:
             outcomes.append(outcome)
+            bar.set_postfix_str(printable(Path(outcome.path).name), refresh=False)
             bar.update()
     outcomes = gather_object(outcomes)
     report = finish(store, plan, outcomes) if accelerator.is_main_process else Report()
