@@ -156,6 +156,8 @@ def ask(page, text, **options):
     for label, value in options.items():
         page.get_by_label(label).first.fill(value)
     page.get_by_label("Describe the music").fill(text)
+    if options:
+        page.wait_for_timeout(1500)  # until Gradio knows what was typed: nobody clicks within milliseconds
     page.get_by_role("button", name="Search").click()
     page.wait_for_selector("#results :is(.cards, [role=alert])")
 
