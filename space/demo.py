@@ -181,7 +181,7 @@ def make_condition(genres: list[str], year: str, tempo: str, where: str) -> str 
     Args:
         genres (`list[str]`): One of these.
         year (`str`), tempo (`str`): A number, or a range with one end or both: `1990-1999`, `120-`.
-        where (`str`): A condition that the visitor wrote, see [`muscall.search.store.parse_filter`].
+        where (`str`): A condition that the visitor wrote, see [`muscall.search.filters.parse_filter`].
 
     Raises:
         `ValueError`: if one of them is not understood.

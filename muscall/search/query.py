@@ -141,10 +141,23 @@ class Library:
 
             where = parse_filter(where)
         liked, unliked = self.seeds([like] if isinstance(like, (str, Path)) else like), self.seeds(unlike)
+        excluded = {recording.hash for recording in (*liked, *unliked)}
+        vector, sentences = self._embed_request(text, audio, without, liked, unliked)
+        if segments:
+            return self.best_segments(vector, k, where, excluded)
+        if by == "sound" or not self._has_words(text, by):
+            return self.best_tracks(vector, k, where, excluded)
+        sentence = self._combine(sentences, words=True)
+        return self._fuse(text, vector, sentence, k, where, excluded, by)
+
+    def _embed_request(
+        self, text: str | None, audio, without: str | None, liked: list[Recording], unliked: list[Recording]
+    ) -> tuple[np.ndarray, list[tuple[float, np.ndarray]]]:
+        """Return the vector of a request among windows, and the terms of its sentences among descriptions."""
         for recording in liked:
             if any(recording.hash == other.hash for other in unliked):
                 raise ValueError(f"{recording.describe()['track']} is among both, those to sound like and unlike")
-        terms, sentences, excluded = [], [], {recording.hash for recording in (*liked, *unliked)}
+        terms, sentences = [], []
         if text is not None:
             text_embed, sentence_embed = self._embed_text(text)
             terms.append((1, text_embed))
@@ -161,13 +174,7 @@ class Library:
             sentences.append((-WITHOUT, sentence_embed))
         if unliked:
             terms.append((-WITHOUT, _mean(unliked)))
-        vector = self._combine(terms)
-        if segments:
-            return self.best_segments(vector, k, where, excluded)
-        if by == "sound" or not self._has_words(text, by):
-            return self.best_tracks(vector, k, where, excluded)
-        sentence = self._combine(sentences, words=True)
-        return self._fuse(text, vector, sentence, k, where, excluded, by)
+        return self._combine(terms), sentences
 
     def embed_audio(self, audio) -> np.ndarray:
         """Return the embedding of a track outside of the index. A file that is asked for again is not read again."""
