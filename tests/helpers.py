@@ -73,7 +73,7 @@ def run_index(*arguments):
 
 def read_content(store):
     """Return each row of an index by its track and start."""
-    from muscall.search.store import vectors
+    from muscall.search.snapshot import vectors
 
     rows = store.table.to_arrow()
     return {

@@ -9,7 +9,8 @@ import pyarrow as pa
 from tqdm import tqdm
 
 from muscall.search.recordings import SAME, SIMILAR, TOLERANCE, Listener, Recording, read_recordings
-from muscall.search.store import Store, vectors
+from muscall.search.snapshot import vectors
+from muscall.search.store import Store
 
 
 CANDIDATES = 10  # the nearest recordings of about the same length, with which each is compared

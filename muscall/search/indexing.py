@@ -23,8 +23,8 @@ from muscall.search.text_graph import write_text_graph
 from muscall.search.words import update_words
 
 
-# From here on an approximate index: an exact search of 100,000 windows of 512 takes 0.2 s on two cores, of a million
-# 1.5 s (benchmarks/search_latency.py).
+# From here on an approximate index: an exact search reads all vectors at the first query, which takes about a second
+# for so many.
 APPROXIMATE_FROM = 100_000
 # What people ask a library for: the recall of an approximate index is measured on these.
 SENTENCES = [

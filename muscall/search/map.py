@@ -9,7 +9,8 @@ from sklearn.cluster import KMeans
 from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits
 
-from muscall.search.store import IN_LIST, Store, literal, vectors
+from muscall.search.recordings import read_recordings
+from muscall.search.store import Store
 
 
 ABOVE = 0.025  # of the height of a map: from a region to its name
@@ -22,7 +23,7 @@ class Map:
     Tracks and their places.
 
     Args:
-        tracks (`list[dict]`): The columns of each track's first window, without the vector, in the order of paths.
+        tracks (`list[dict]`): What [`Recording.describe`] says of each track, in the order of paths.
         embeds (`np.ndarray` of shape `(tracks, dim)`): Embeddings of whole tracks, L2-normalised.
         points (`np.ndarray` of shape `(tracks, 2)`): Places, between 0 and 1.
     """
@@ -43,26 +44,10 @@ def draw_map(store: Store, count: int) -> Map:
             paths[digest] = min(track, paths.get(digest, track))
     digests = sorted(paths, key=paths.__getitem__)
     chosen = np.unique(np.linspace(0, len(digests) - 1, min(count, len(digests))).round().astype(int))
-    digests = [digests[place] for place in chosen]
-    tracks, embeds = [], []
-    for first in range(0, len(digests), IN_LIST):
-        for windows, window_embeds in _read_windows(store, digests[first : first + IN_LIST], paths):
-            tracks.append(min(windows, key=lambda window: window["start"]))
-            total = np.array([window["weight"] for window in windows]) @ window_embeds
-            embeds.append(total / np.linalg.norm(total))
-    embeds = np.stack(embeds).astype(np.float32)
-    return Map(tracks, embeds, _project(embeds))
-
-
-def _read_windows(store: Store, digests: list[str], paths: dict[str, str]) -> list[tuple[list[dict], np.ndarray]]:
-    """Return the columns and the vectors of the windows of each content, read under one of its paths."""
-    rows = store.rows(f"hash IN ({', '.join(literal(digest) for digest in digests)})")
-    windows, embeds = rows.drop_columns(["vector"]).to_pylist(), vectors(rows)
-    places: dict[str, list[int]] = {}
-    for place, window in enumerate(windows):
-        if window["track"] == paths[window["hash"]]:
-            places.setdefault(window["hash"], []).append(place)
-    return [([windows[place] for place in places[digest]], embeds[places[digest]]) for digest in digests]
+    recordings = read_recordings(store, [digests[place] for place in chosen])
+    recordings = [recordings[digests[place]] for place in chosen]
+    embeds = np.stack([recording.embed for recording in recordings])
+    return Map([recording.describe() for recording in recordings], embeds, _project(embeds))
 
 
 def _project(embeds: np.ndarray) -> np.ndarray:

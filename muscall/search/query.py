@@ -13,7 +13,7 @@ from muscall.hashing import hash_weights
 from muscall.search.files import AUDIO_SUFFIXES, absolute_path, describe_files, file_state, find_tracks
 from muscall.search.fusion import Fusion
 from muscall.search.recordings import Listener, Recording, read_recordings
-from muscall.search.store import COLUMNS, IN_LIST, TAG_COLUMNS, Store, check_text, is_utf8, literal
+from muscall.search.store import COLUMNS, TAG_COLUMNS, Store, check_text, is_utf8, literal
 
 
 if TYPE_CHECKING:
@@ -280,7 +280,7 @@ class Library:
         columns: Iterable[str] = COLUMNS,
     ) -> list[dict]:
         """Return the best window of each of the best tracks, with the state of each of its paths as `states`."""
-        count = DEPTH * (min(k, self.store.table.count_rows()) + 1 + len(excluded))
+        count = DEPTH * (k + 1 + len(excluded))
         while True:
             rows = self.store.search(vector, count, condition, columns=columns)
             best = _by_content(rows)
@@ -294,12 +294,7 @@ class Library:
         self, vector: np.ndarray, digests: list[str], condition: str | None, columns: Iterable[str] = COLUMNS
     ) -> dict[str, dict]:
         """Return by content the best window of each of these that meets a condition, as [`_best_windows`] does."""
-        windows, total = {}, self.store.table.count_rows()
-        for first in range(0, len(digests), IN_LIST):
-            among = _among(digests[first : first + IN_LIST])
-            among = among if condition is None else f"{among} AND ({condition})"
-            windows |= _by_content(self.store.search(vector, total, among, columns=columns))
-        return windows
+        return _by_content(self.store.search(vector, None, condition, columns=columns, among=digests))
 
     def _fuse(
         self,
@@ -318,7 +313,6 @@ class Library:
         are, until enough meet it.
         """
         fusion = Fusion.of(self._sample @ vector, self._sample_words @ sentence, has_sound=by == "both")
-        k = min(k, self.store.table.count_rows())
         count = CANDIDATES * k
         sound = self._best_windows(vector, count, condition, columns=["hash"]) if by == "both" else []
         has_all = by == "both" and len(sound) < count
@@ -345,29 +339,21 @@ class Library:
 
     def _descriptions_of(self, sentence: np.ndarray, digests: list[str], known: list[dict]) -> dict[str, float]:
         """Return for each content with a description how near the best one of its copies is to a sentence."""
-        rows, scores = list(known), {}
-        missing = sorted(set(digests) - {row["hash"] for row in known})
-        for first in range(0, len(missing), IN_LIST):
-            among = _among(missing[first : first + IN_LIST])
-            rows += self.store.search_meaning(sentence, self.store.words.count_rows(), among)
-        for row in rows:
+        missing, scores = sorted(set(digests) - {row["hash"] for row in known}), {}
+        for row in known + self.store.search_meaning(sentence, among=missing):
             if row["score"] != 0:  # it has no description
                 scores[row["hash"]] = max(row["score"], scores.get(row["hash"], row["score"]))
         return scores
 
     def _named(self, text: str, digests: list[str]) -> set[str]:
         """Return those of the contents in whose text all words of a sentence stand."""
-        named = set()
-        for first in range(0, len(digests), IN_LIST):
-            among = _among(digests[first : first + IN_LIST])
-            named.update(self.store.search_words(text, self.store.words.count_rows(), among))
-        return named
+        return set(self.store.search_words(text, among=digests))
 
     def best_segments(
         self, vector: np.ndarray, k: int, condition: str | None = None, excluded: Collection[str] = ()
     ) -> list[dict]:
         """Return the passages nearest to a vector that do not overlap; arguments and answers as of `best_tracks`."""
-        count = DEPTH * (min(k, self.store.table.count_rows()) + 1 + len(excluded))
+        count = DEPTH * (k + 1 + len(excluded))
         while True:
             rows = self.store.search(vector, count, condition)
             chosen: dict[str, list[dict]] = {}  # by content
@@ -395,10 +381,6 @@ def _mean(recordings: list[Recording]) -> np.ndarray:
 
 def _spread(scores: np.ndarray) -> float:
     return scores.std() + 1e-6 if len(scores) else 1.0
-
-
-def _among(digests: list[str]) -> str:
-    return f"hash IN ({', '.join(map(literal, digests))})"
 
 
 def _by_content(rows: list[dict]) -> dict[str, dict]:

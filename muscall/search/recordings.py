@@ -7,7 +7,8 @@ import numpy as np
 
 from muscall.search.files import describe_files
 from muscall.search.fingerprint import agreement, fingerprint
-from muscall.search.store import IN_LIST, TAG_COLUMNS, Store, literal, vectors
+from muscall.search.snapshot import vectors
+from muscall.search.store import TAG_COLUMNS, Store
 
 
 # What window embeddings must have in common for two recordings to be listened to, which loses no copy of
@@ -60,8 +61,7 @@ class Recording:
 def read_recordings(store: Store, digests: list[str]) -> dict[str, Recording]:
     """Return recordings by the hash of their content."""
     recordings = {}
-    for first in range(0, len(digests), IN_LIST):
-        rows = store.rows(f"hash IN ({', '.join(literal(digest) for digest in digests[first : first + IN_LIST])})")
+    for rows in store.rows_of(digests):
         embeds, weights = vectors(rows), rows.column("weight").to_numpy()
         places: dict[str, list[int]] = {}
         facts = rows.select(["track", "hash", "state", "start", "duration", *TAG_COLUMNS]).to_pylist()

@@ -5,10 +5,9 @@ is written about each track.
 """
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from functools import cached_property
 from pathlib import Path
 
 import lancedb
@@ -17,6 +16,8 @@ import pyarrow as pa
 import pyarrow.compute
 from lancedb.index import FTS, BTree, HnswSq
 from lancedb.query import FullTextOperator, MatchQuery
+
+from muscall.search.snapshot import Snapshot, vectors
 
 
 TABLE, WORDS = "windows", "words"
@@ -47,8 +48,8 @@ FILTER_COLUMNS = [name for name in COLUMNS if name not in ("hash", "state", "wei
 LISTING = f"Columns: {', '.join(FILTER_COLUMNS)}. Example: bpm > 120 and genre = 'jazz'"
 # What decides whether vectors of two models are to be compared, and its name in an error.
 MODEL_FACTS = {"weights": "weights", "window_seconds": "window length", "sampling_rate": "rate", "dim": "dimensions"}
-# Candidates per answer that are compared again with their whole vectors; recall@10 is then near 1.
-REFINE = 10
+# Of an approximate index, rows that are compared again with their whole vectors, at least: recall@10 is then near 1.
+CANDIDATES = 200
 IN_LIST = 500  # tracks named in one condition
 
 
@@ -63,6 +64,8 @@ class Store:
 
     def __init__(self, uri: str | Path, table: lancedb.table.Table):
         self.uri, self.table = uri, table
+        self._words: lancedb.table.Table | None = None
+        self._snapshots: dict[str, tuple[int, Snapshot | None]] = {}  # of tables by name: version and vectors
         self.model = json.loads(table.schema.metadata[b"muscall"])
         if self.model.pop("format") not in READABLE:
             raise ValueError(f"{uri} was written by another version of search.py: delete it and index again")
@@ -143,11 +146,13 @@ class Store:
         columns = ["track", "state", "hash", *TAG_COLUMNS]
         return self.table.search().where("start = 0").select(columns).to_arrow().to_pylist()
 
-    @cached_property
+    @property
     def words(self) -> lancedb.table.Table | None:
         """The table of what is written about tracks, `None` where the index is older than that."""
         try:
-            return _connect(self.uri).open_table(WORDS)
+            if self._words is None:
+                self._words = _connect(self.uri).open_table(WORDS)
+            return self._words
         except (ValueError, RuntimeError) as error:
             if _is_missing(error, WORDS):
                 return None
@@ -166,6 +171,10 @@ class Store:
         """Return the rows that meet a condition, in SQL."""
         return self.table.search().where(condition).select([*COLUMNS, "vector"]).to_arrow()
 
+    def rows_of(self, digests: Collection[str]) -> Iterator[pa.Table]:
+        """Return the rows of contents, given by their hashes, a few hundred contents at a time."""
+        return map(self.rows, _conditions_on(digests))
+
     @contextmanager
     def _writing(self) -> Iterator[None]:
         try:
@@ -183,7 +192,7 @@ class Store:
         """Write rows to the table of words, and make it with the first ones."""
         with self._writing():
             if self.words is None:
-                self.words = _connect(self.uri).create_table(WORDS, data=rows)
+                self._words = _connect(self.uri).create_table(WORDS, data=rows)
             else:
                 self.words.add(rows)
 
@@ -211,8 +220,7 @@ class Store:
         Args:
             tracks (`list[dict]`): The facts of each track, see [`with_facts`].
         """
-        digests = ", ".join(sorted({literal(facts["hash"]) for facts in tracks}))
-        rows = self.rows(f"hash IN ({digests})")
+        rows = pa.concat_tables(self.rows_of(sorted({facts["hash"] for facts in tracks})))
         copies = []
         for facts in tracks:
             same = rows.filter(pa.compute.equal(rows.column("hash"), facts["hash"]))
@@ -251,7 +259,7 @@ class Store:
     @property
     def is_approximate(self) -> bool:
         """`True` if there is an approximate index."""
-        return any("vector" in index.columns for index in self.table.list_indices())
+        return _is_approximate(self.table)
 
     def build_index(self):
         """Build the approximate index anew."""
@@ -261,68 +269,93 @@ class Store:
     def search(
         self,
         vector: np.ndarray,
-        count: int,
+        count: int | None = None,
         condition: str | None = None,
         exact: bool = False,
         columns: Iterable[str] = COLUMNS,
+        among: Collection[str] | None = None,
     ) -> list[dict]:
         """
         Return the windows with the highest dot product.
 
         Args:
             vector (`np.ndarray` of shape `(dim,)`): The query.
-            count (`int`): How many.
+            count (`int`, *optional*): How many, all by default.
             condition (`str`, *optional*): A condition on columns, in SQL.
             exact (`bool`, *optional*, defaults to `False`):
                 Whether to compare all windows although there is an approximate index. With a condition, all windows
                 are always compared.
             columns (`Iterable[str]`, *optional*, defaults to `COLUMNS`): Those to read: fewer are faster.
+            among (`Collection[str]`, *optional*): Hashes of the contents whose windows are compared, all by default.
 
         Returns:
             `list[dict]`: the columns of each row and `score`, best first.
         """
-        query = self.table.search(vector, vector_column_name="vector").distance_type("dot").limit(count)
-        # An approximate index walks past rows that do not meet a condition, and may come back with too few.
-        exact = exact or condition is not None
-        query = query.bypass_vector_index() if exact else query.refine_factor(REFINE)
-        if condition is not None:
-            query = query.where(condition, prefilter=True)
         try:
-            rows = query.select([*columns, "_distance"]).to_arrow().to_pylist()
+            snapshot = self._in_memory(self.table)
+            if snapshot is not None:
+                return snapshot.search(vector, count, columns, condition, among)
+            return self._search_on_disk(vector, count, condition, exact, columns, among)
         except Exception as error:  # LanceDB crashes in ways of its own at conditions that it does not support
             if condition is None:
                 raise
             reason = str(error).split(", /")[0]  # then comes a path in LanceDB's own source
             raise ValueError(f"the filter does not fit the columns: {reason}. {LISTING}") from error
+
+    def _search_on_disk(self, vector, count, condition, exact, columns, among) -> list[dict]:
+        conditions = [condition] if among is None else _conditions_on(among, condition)
+        rows, total = [], self.table.count_rows()
+        count = total if count is None else min(count, total)
+        for condition in conditions:
+            query = self.table.search(vector, vector_column_name="vector").distance_type("dot").limit(count)
+            # An approximate index walks past rows that do not meet a condition, and may come back with too few.
+            if exact or condition is not None:
+                query = query.bypass_vector_index()
+            else:
+                query = query.refine_factor(max(1, CANDIDATES // count))
+            if condition is not None:
+                query = query.where(condition, prefilter=True)
+            rows += query.select([*columns, "_distance"]).to_arrow().to_pylist()
         for row in rows:
             row["score"] = 1 - row.pop("_distance")
-        return rows
+        return sorted(rows, key=lambda row: -row["score"])[:count]
 
-    def search_meaning(self, vector: np.ndarray, count: int, condition: str | None = None) -> list[dict]:
+    def _in_memory(self, table: lancedb.table.Table) -> Snapshot | None:
+        """Return a table in memory as it is now; `None` where there is an approximate index instead."""
+        version = table.version
+        if self._snapshots.get(table.name, (None, None))[0] != version:
+            self._snapshots.pop(table.name, None)  # before the next one takes memory
+            snapshot = None if _is_approximate(table) else Snapshot(_connect(self.uri).open_table(table.name), version)
+            self._snapshots[table.name] = version, snapshot
+        return self._snapshots[table.name][1]
+
+    def search_meaning(
+        self, vector: np.ndarray, count: int | None = None, among: Collection[str] | None = None
+    ) -> list[dict]:
         """
         Return the tracks whose description is nearest to a sentence.
 
         Args:
             vector (`np.ndarray` of shape `(sentence_dim,)`): The sentence.
-            count (`int`): How many.
-            condition (`str`, *optional*): A condition on the columns `track`, `state`, `hash` and `text`, in SQL.
+            count (`int`, *optional*): How many, all by default.
+            among (`Collection[str]`, *optional*): Hashes of the contents that are compared, all by default.
 
         Returns:
             `list[dict]`: `hash` and `score` of each row, best first; 0 is the score of a track without a description.
         """
-        query = self.words.search(vector, vector_column_name="vector").distance_type("dot").limit(count)
-        if condition is not None:
-            query = query.where(condition, prefilter=True)
-        rows = query.select(["hash", "_distance"]).to_arrow().to_pylist()
-        return [{"hash": row["hash"], "score": 1 - row["_distance"]} for row in rows]
+        return self._in_memory(self.words).search(vector, count, ["hash"], among=among)
 
-    def search_words(self, text: str, count: int, condition: str | None = None) -> list[str]:
+    def search_words(self, text: str, count: int | None = None, among: Collection[str] | None = None) -> list[str]:
         """Return the hashes of up to `count` tracks in whose text all words stand, the best first (BM25)."""
-        query = MatchQuery(text, "text", operator=FullTextOperator.AND)
-        query = self.words.search(query, query_type="fts").limit(count)
-        if condition is not None:
-            query = query.where(condition, prefilter=True)
-        return query.select(["hash", "_score"]).to_arrow().column("hash").to_pylist()
+        total = self.words.count_rows()
+        count = total if count is None else min(count, total)
+        match, found = MatchQuery(text, "text", operator=FullTextOperator.AND), []
+        for condition in [None] if among is None else _conditions_on(among):
+            query = self.words.search(match, query_type="fts").limit(count)
+            if condition is not None:
+                query = query.where(condition, prefilter=True)
+            found += query.select(["hash", "_score"]).to_arrow().to_pylist()
+        return [row["hash"] for row in sorted(found, key=lambda row: -row["_score"])[:count]]
 
     def sample(self, count: int) -> np.ndarray:
         """Return vectors `(windows, dim)` of up to `count` windows from all over the table, the same at every call."""
@@ -338,6 +371,18 @@ def _sample(table: lancedb.table.Table, count: int) -> np.ndarray:
     total = table.count_rows()
     offsets = np.unique(np.linspace(0, total - 1, min(count, total)).astype(int)).tolist()
     return vectors(table.take_offsets(offsets).select(["vector"]).to_arrow())
+
+
+def _is_approximate(table: lancedb.table.Table) -> bool:
+    return any("vector" in index.columns for index in table.list_indices())
+
+
+def _conditions_on(digests: Collection[str], condition: str | None = None) -> Iterator[str]:
+    """Return conditions, in SQL, which together name all of the contents; each holds a further one."""
+    names = [literal(digest) for digest in digests]
+    for first in range(0, len(names), IN_LIST):
+        among = f"hash IN ({', '.join(names[first : first + IN_LIST])})"
+        yield among if condition is None else f"{among} AND ({condition})"
 
 
 def _is_missing(error: Exception, table: str) -> bool:
@@ -376,12 +421,6 @@ def lock(uri: str | Path) -> Iterator[None]:
             yield
     except Timeout as error:
         raise ValueError(f"another search.py is indexing into {uri}: start again when it has ended") from error
-
-
-def vectors(rows: pa.Table) -> np.ndarray:
-    """Return the column `vector` as one array of shape `(rows, dim)`."""
-    column = rows.column("vector").combine_chunks()
-    return column.flatten().to_numpy(zero_copy_only=False).reshape(len(rows), column.type.list_size)
 
 
 def with_facts(windows: pa.Table, facts: dict) -> pa.Table:

@@ -34,8 +34,11 @@ class TextGraph:
         path = graph_path(weights)
         if not path.exists():
             raise ValueError(f"there is no graph of its text tower at {path}")
+        options = onnxruntime.SessionOptions()
+        # Its threads wait actively by default, and take the cores from the search that follows.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
-            self.session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+            self.session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
             settings = self.session.get_modelmeta().custom_metadata_map
             if (found := (settings.get("format"), settings.get("weights"))) != (FORMAT, weights):
                 raise ValueError(f"the graph {path} is of other weights or of another version: {found[1]!s:.16}")

@@ -24,7 +24,8 @@ from muscall.encoder import MusCALLEncoder, load_encoder
 from muscall.search.files import find_audio
 from muscall.search.indexing import forget
 from muscall.search.query import Library
-from muscall.search.store import Store, literal, vectors
+from muscall.search.snapshot import vectors
+from muscall.search.store import Store, literal
 
 
 def test_rows_are_the_windows_of_the_tracks(index, music, encoder):

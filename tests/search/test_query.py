@@ -15,7 +15,8 @@ pytest.importorskip("muscall.search")
 import mutagen
 
 from muscall.search.query import Library
-from muscall.search.store import literal, vectors
+from muscall.search.snapshot import vectors
+from muscall.search.store import literal
 from muscall.search.tags import MAX_TAG
 
 

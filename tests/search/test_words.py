@@ -159,7 +159,7 @@ def test_an_older_index_is_searched_by_sound_and_brought_up_to_date(index, numbe
 
     monkeypatch.setattr("muscall.encoder.MusCALLEncoder.embed_windows", refuse)
     assert "what is written about 6 tracks was added" in index(numbered)[1]
-    assert names(Library(uri).search("blue train", by="words")) == ["blue train"]
+    assert names(library.search("blue train", by="words")) == ["blue train"]  # the library that was open all the time
 
 
 def test_words_follow_moved_changed_and_deleted_tracks(index, numbered):
