@@ -186,7 +186,7 @@ def make_condition(genres: list[str], year: str, tempo: str, where: str) -> str 
     Raises:
         `ValueError`: if one of them is not understood.
     """
-    parts = [*_bounds("year", "year", year), *_bounds("tempo", "bpm", tempo)]
+    parts = [*_bounds("year", "year", year, r"\d{1,4}"), *_bounds("tempo", "bpm", tempo, r"\d{1,4}(?:\.\d+)?")]
     if genres:
         parts.append("(" + " or ".join(f"genre like {literal(f'%{genre}%')}" for genre in genres) + ")")
     if where.strip():
@@ -194,13 +194,14 @@ def make_condition(genres: list[str], year: str, tempo: str, where: str) -> str 
     return " and ".join(parts) or None
 
 
-def _bounds(name: str, column: str, text: str) -> list[str]:
+def _bounds(name: str, column: str, text: str, number: str) -> list[str]:
     text = text.strip()
-    number = r"(\d{1,4}(?:\.\d+)?)"
-    if found := re.fullmatch(number, text):  # tempos are rarely whole
-        value = float(found[1])
-        return [f"{column} >= {value - 0.5}", f"{column} < {value + 0.5}"]
-    found = re.fullmatch(rf"{number}?\s*[-–]\s*{number}?", text)
+    if re.fullmatch(number, text):
+        if column == "year":
+            return [f"year = {text}"]
+        value = float(text)
+        return [f"{column} >= {value - 0.5}", f"{column} < {value + 0.5}"]  # tempos are rarely whole
+    found = re.fullmatch(rf"({number})?\s*[-–]\s*({number})?", text)
     if text and (found is None or not any(found.groups())):
         raise ValueError(f"the {name} {text!r} is not understood: expected a number or a range, such as 90-120")
     ends = zip((">=", "<="), found.groups() if found else (), strict=False)
