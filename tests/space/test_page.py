@@ -101,7 +101,7 @@ def url(folder, store, tmp_path_factory):
             [*command, f"--port={port}"], stdout=output, stderr=subprocess.STDOUT, cwd=ROOT, env=os.environ
         )
     try:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 300
         while "Running on local URL" not in log.read_text():
             assert process.poll() is None and time.monotonic() < deadline, log.read_text()
             time.sleep(0.2)
