@@ -12,14 +12,17 @@ import argparse
 import hashlib
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import muscall
 from corpus.build import read_rows, resolve_dataset
 from muscall.cache import CACHE
-from muscall.checkpoint import resolve
 from muscall.extras import require_extra
 from muscall.hashing import hash_weights
 
+
+if TYPE_CHECKING:
+    from muscall.search.query import Library
 
 ROOT = Path(muscall.__file__).resolve().parents[1]  # not this file's folder: in a Space this file is at the root
 
@@ -38,52 +41,82 @@ def say(text: str):
     print(f"{text} ...", flush=True)
 
 
-def prepare_index(folder: Path, model: str, store: str | None) -> str:
+def find_checkpoint(model: str) -> str:
+    """Return the folder of a checkpoint."""
+    if Path(model).is_dir():
+        return model
+    from muscall.checkpoint import resolve  # takes seconds to import, as do the other imports within functions
+
+    return str(resolve(model))
+
+
+def open_library(folder: Path, model: str, store: str | None) -> "Library":
     """
-    Index what is new in a folder.
+    Index what is new in a folder. Where nothing is, the model is not loaded before an upload needs it.
 
     Args:
         folder (`Path`): The music.
-        model (`str`): A checkpoint: a folder or a Hub id.
+        model (`str`): The folder of a checkpoint.
         store (`str`, *optional*): The index. Defaults to one in the cache for this folder and model.
-
-    Returns:
-        `str`: where the index is.
     """
-    from muscall.encoder import load_encoder
-    from muscall.launch import start_accelerator
     from muscall.search.files import absolute_path
-    from muscall.search.indexing import index_folders
+    from muscall.search.query import Library
 
     folder = Path(absolute_path(folder))
     if store is None:
-        name = hashlib.sha256(f"{folder} {hash_weights(resolve(model))}".encode(errors="surrogateescape"))
+        name = hashlib.sha256(f"{folder} {hash_weights(Path(model))}".encode(errors="surrogateescape"))
         store = str(CACHE / f"space-{name.hexdigest()[:16]}")
+    say(f"Comparing {folder} with its index")
+    if is_indexed(folder, store, Path(model)):
+        return Library(store, model)
     say(f"Loading the model {model}")
+    from transformers.utils.logging import disable_progress_bar
+
+    from muscall.encoder import load_encoder
+    from muscall.launch import start_accelerator
+    from muscall.search.indexing import index_folders
+
+    disable_progress_bar()  # of loading weights
     encoder, accelerator = load_encoder(model), start_accelerator()
     say(f"Indexing {folder}: the first time, each track is heard; later, only what is new")
     index_folders(store, [folder], encoder, accelerator, print)
     accelerator.end_training()
-    return store
+    library = Library(store, model)
+    library.encoder = encoder  # it would load it once more
+    return library
+
+
+def is_indexed(folder: Path, store_uri: str, model: Path) -> bool:
+    """Return whether an index of this model has all of a folder, with its words and the graph of the text tower."""
+    from muscall.search.plan import make_plan
+    from muscall.search.store import Store
+    from muscall.search.text_graph import TextGraph
+
+    try:
+        store = Store.open(store_uri)
+        TextGraph(weights := store.model["weights"])
+        if hash_weights(model) != weights:
+            return False
+    except ValueError:
+        return False
+    plan = make_plan(store, [folder])
+    states = {(track, state) for track, known in plan.known.items() for state in known}
+    return bool(states) and not (plan.todo or plan.stale) and states == store.tracks_with_words()
 
 
 def main():
     arguments = parse_arguments()
     require_extra("demo", "gradio", "jinja2", "threadpoolctl")
-    from transformers.utils.logging import disable_progress_bar
-
-    from muscall.search.query import Library
-    from space.page import Demo, launch
-
-    disable_progress_bar()  # of loading weights
     folder, credits = arguments.folder, {}
     if folder is None:
         say("Building the default corpus: the first time, its MIDI files are rendered")
         folder = Path(resolve_dataset("default")) / "test"  # the model was not trained on it
         credits = {str(folder / Path(row["path"]).name): row for row in read_rows() if row["split"] == "test"}
-    store = prepare_index(folder, arguments.model, arguments.store)
+    library = open_library(folder, find_checkpoint(arguments.model), arguments.store)
     say("Drawing the map")
-    demo = Demo(Library(store, arguments.model), credits)
+    from space.page import Demo, launch
+
+    demo = Demo(library, credits)
     say("Starting the page")
     launch(demo, arguments.port)
 

@@ -14,6 +14,7 @@ from muscall.search.formatting import clock
 from muscall.search.map import draw_map, name_regions
 from muscall.search.query import Library
 from muscall.search.store import literal
+from muscall.search.text_graph import TextGraph
 from space.sound import Sound
 
 
@@ -42,7 +43,11 @@ class Demo:
 
     def __init__(self, library: Library, credits: dict[str, dict]):
         self.library, self.credits, self.sound = library, credits, Sound(library.store)
-        prompts = library.encoder.embed_texts([prompt.format(word) for prompt in BANK for word in WORDS])
+        try:
+            text_tower = TextGraph(library.store.model["weights"])  # the model takes seconds to load
+        except ValueError:  # it could not be written, which indexing has said
+            text_tower = library.encoder
+        prompts, _ = text_tower.embed_sentences([prompt.format(word) for prompt in BANK for word in WORDS])
         self.labels = label_embeds(prompts.reshape(len(BANK), len(WORDS), -1))
         self.map = draw_map(library.store, MAP_TRACKS)
         self.dots = {track["hash"]: number for number, track in enumerate(self.map.tracks)}
@@ -186,7 +191,7 @@ def make_condition(genres: list[str], year: str, tempo: str, where: str) -> str 
     Raises:
         `ValueError`: if one of them is not understood.
     """
-    parts = [*_bounds("year", "year", year), *_bounds("tempo", "bpm", tempo)]
+    parts = [*_bounds("year", "year", year, r"\d{1,4}"), *_bounds("tempo", "bpm", tempo, r"\d{1,4}(?:\.\d+)?")]
     if genres:
         parts.append("(" + " or ".join(f"genre like {literal(f'%{genre}%')}" for genre in genres) + ")")
     if where.strip():
@@ -194,13 +199,14 @@ def make_condition(genres: list[str], year: str, tempo: str, where: str) -> str 
     return " and ".join(parts) or None
 
 
-def _bounds(name: str, column: str, text: str) -> list[str]:
+def _bounds(name: str, column: str, text: str, number: str) -> list[str]:
     text = text.strip()
-    number = r"(\d{1,4}(?:\.\d+)?)"
-    if found := re.fullmatch(number, text):  # tempos are rarely whole
-        value = float(found[1])
-        return [f"{column} >= {value - 0.5}", f"{column} < {value + 0.5}"]
-    found = re.fullmatch(rf"{number}?\s*[-–]\s*{number}?", text)
+    if re.fullmatch(number, text):
+        if column == "year":
+            return [f"year = {text}"]
+        value = float(text)
+        return [f"{column} >= {value - 0.5}", f"{column} < {value + 0.5}"]  # tempos are rarely whole
+    found = re.fullmatch(rf"({number})?\s*[-–]\s*({number})?", text)
     if text and (found is None or not any(found.groups())):
         raise ValueError(f"the {name} {text!r} is not understood: expected a number or a range, such as 90-120")
     ends = zip((">=", "<="), found.groups() if found else (), strict=False)

@@ -4,6 +4,7 @@
 function listen() {
   const audio = document.body.appendChild(document.createElement("audio"));
   let player = null; // the card's part that plays now
+  let track, begin; // what that part was about when it began: new answers may come into the same elements
   let isConverted = false; // whether the browser cannot play the file itself
   let offset = 0; // of the converted passage within the track, in seconds
 
@@ -13,7 +14,6 @@ function listen() {
 
   function load(time) {
     offset = isConverted ? time : 0;
-    const { track } = player.dataset;
     audio.src = isConverted ? `passages/${track}/${Math.round(1000 * time)}.mp3` : `tracks/${track}`;
     audio.currentTime = time - offset; // also where nothing is loaded yet: it begins there then
     start();
@@ -27,6 +27,7 @@ function listen() {
     if (other !== player) {
       release();
       player = other;
+      ({ track, start: begin } = player.dataset);
       isConverted = false;
       load(time);
     } else if (isConverted) {
@@ -89,6 +90,11 @@ function listen() {
     }
   });
 
+  document.addEventListener("click", event => {
+    const button = event.target.closest("#more-options");
+    if (button) button.setAttribute("aria-expanded", button.getAttribute("aria-expanded") === "false");
+  });
+
   document.addEventListener("keydown", event => {
     const { target, key } = event;
     if (key === "/" && !target.closest("input, textarea, [contenteditable]")) {
@@ -144,18 +150,23 @@ function listen() {
 
   // A card that is gone does not go on playing, unless the same track is among the new ones; a picked track begins.
   new MutationObserver(() => {
-    if (player && !player.isConnected) {
-      const { track, start: begin } = player.dataset;
+    if (player && !(player.isConnected && player.dataset.track === track && player.dataset.start === begin)) {
       const same = document.querySelector(`.player[data-track="${track}"][data-start="${begin}"]`);
-      if (same) (player = same), show();
-      else release();
+      if (same) {
+        player = same;
+        show();
+      } else release();
     }
     const picked = document.querySelector(".player[data-autoplay]");
     if (picked) {
       picked.removeAttribute("data-autoplay");
       play(picked, Number(picked.dataset.start));
     }
-  }).observe(document.body, { childList: true, subtree: true });
+  }).observe(document.body, {
+    childList: true,
+    subtree: true,
+    attributeFilter: ["data-track", "data-start", "data-autoplay"],
+  });
 }
 
 if (document.readyState === "loading") addEventListener("DOMContentLoaded", listen);

@@ -1,6 +1,8 @@
 # Copyright 2026 The MusCALL repository authors. Licensed under the Apache License, Version 2.0.
 """The page of the demo: what a visitor fills in, and what happens then."""
 
+import json
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -48,16 +50,15 @@ COLOURS = {
     "slider_color": "*primary_700",
     "slider_color_dark": "*primary_500",
 }
-HIDDEN = {"api_visibility": "private", "show_progress": "hidden"}
 # Clicks on what carries `data-act`. gradio's own plots have no click: ScatterPlot selects boxes, Plot no such event.
 LISTEN = """element.addEventListener('click', event => {
     const target = event.target.closest('[data-act]');
     if (target) { event.preventDefault(); trigger('click', {...target.dataset}); }
 });"""
-SHOW_RESULTS = """() => {
+SHOW_RESULTS = """watch('value', () => {
     const results = document.getElementById('results'), top = results.getBoundingClientRect().top;
-    if (top < 0 || top > innerHeight / 2) results.scrollIntoView({behavior: 'smooth'});
-}"""
+    if (top < 0 || top > innerHeight / 2) results.scrollIntoView();
+});"""
 
 
 def build_page(demo: Demo) -> gr.Blocks:
@@ -79,30 +80,32 @@ def build_page(demo: Demo) -> gr.Blocks:
             show_part(PARTS.map_link(), js_on_load=None, elem_id="to-map")
         with gr.Row(elem_id="examples"):
             examples = [gr.Button(example, size="sm", min_width=0, scale=0) for example in EXAMPLES]
-        with gr.Accordion("More options", open=False, elem_id="options"):
+        # Not in an accordion of gradio's, which mounts its fields when it opens and empties them a frame later: what
+        # is typed meanwhile is lost. These are there from the beginning, and the button shows them (style.css).
+        show_part(PARTS.more_options(), js_on_load=None)
+        with gr.Column(elem_id="options"):
             upload, duplicates, options = build_options(demo.library)
         chips = show_part(elem_id="seeds", js_on_load=LISTEN)
         tags = show_part(elem_id="tags", js_on_load=None)
         with gr.Row(elem_id="found"):
             with gr.Column(scale=3, min_width=320):
-                results = show_part(PARTS.empty(), elem_id="results", js_on_load=LISTEN, min_height=200)
+                results = show_part(PARTS.empty(), elem_id="results", js_on_load=LISTEN + SHOW_RESULTS, min_height=200)
             with gr.Column(scale=2, min_width=320, elem_id="atlas"):
                 places = show_part(demo.draw_map(), elem_id="map", js_on_load=LISTEN)
         seeds = gr.State([])
         send = {"inputs": [seeds, text, *options], "outputs": [seeds, text, chips, results, tags]}
-        # One after the other: what a visitor asked last is what is shown at last.
-        send |= {"api_visibility": "private", "concurrency_id": "ask", "concurrency_limit": 1}
+        send |= {"api_visibility": "private"}
         visit = Visit(demo)
-        asked = [trigger(visit.ask, **send) for trigger in (button.click, text.submit, *changes(options))]
+        compared = duplicates.click(visit.duplicates, **send | {"inputs": None})
+        # One after the other, and none left out: what a visitor asked last is what is shown at last.
+        send |= {"concurrency_id": "ask", "concurrency_limit": 1, "trigger_mode": "multiple", "cancels": [compared]}
+        for trigger in (button.click, text.submit, *changes(options)):
+            trigger(visit.ask, **send)
         for example, choice in zip(EXAMPLES, examples, strict=True):
-            filled = choice.click(partial(str, example), outputs=text, **HIDDEN)
-            asked.append(filled.then(visit.ask, **send))
-        asked += [part.click(visit.click, **send) for part in (chips, results, places)]
-        asked.append(upload.upload(visit.upload, **send | {"inputs": [upload, *send["inputs"]]}))
-        takes_long = {"inputs": None, "concurrency_id": "duplicates"}
-        asked.append(duplicates.click(visit.duplicates, **send | takes_long))
-        for event in asked:
-            event.then(None, js=SHOW_RESULTS, **HIDDEN)
+            choice.click(None, js=f"() => {json.dumps(example)}", outputs=text).then(visit.ask, **send)
+        for part in (chips, results, places):
+            part.click(visit.click, **send)
+        upload.upload(visit.upload, **send | {"inputs": [upload, *send["inputs"]]})
         add_api(demo.library)
     return page
 
@@ -174,9 +177,10 @@ class Visit:
         others = [seed for seed in seeds if "audio" not in seed]
         return self.ask([*others, {"id": "upload", "kind": "like", "audio": path}], *fields)
 
-    def duplicates(self) -> tuple:
-        """Answer with the recordings that are there more than once, which is a request of its own."""
-        return [], "", "", self.demo.duplicates(), ""
+    def duplicates(self) -> Iterator[tuple]:
+        """Answer with the recordings that are there more than once, which is a request of its own and takes long."""
+        yield [], "", "", PARTS.comparing(len(self.demo.library.store.tracks())), ""
+        yield [], "", "", self.demo.duplicates(), ""
 
 
 def add_api(library: Library):

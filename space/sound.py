@@ -15,7 +15,6 @@ from starlette.routing import Route
 from muscall.search.files import describe_files
 from muscall.search.m3u import format_m3u
 from muscall.search.store import Store, literal
-from processing_muscall import read_audio
 
 
 PLAY_RATE = 44100  # hertz: what every browser plays
@@ -108,5 +107,7 @@ def read_stereo(path: str, start: float, seconds: float) -> np.ndarray:
             samples = file.read(round(seconds * file.samplerate), dtype="float32", always_2d=True)[:, :2]
             rate = file.samplerate
     except soundfile.LibsndfileError:  # what only the reader of the model can read, it reads in mono
+        from processing_muscall import read_audio  # takes seconds to import
+
         return read_audio(path, PLAY_RATE, start, seconds)[:, None]
     return samples if rate == PLAY_RATE else soxr.resample(samples, rate, PLAY_RATE)

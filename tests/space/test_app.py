@@ -75,3 +75,25 @@ def test_the_space_is_described_as_it_is(uploaded):
         assert f"hf upload $space space/{name} {name} --repo-type space" in text
     pin = re.search(r"^gradio==(.*)\.\*$", (uploaded / "requirements.txt").read_text(), re.MULTILINE).group(1)
     assert header["sdk_version"].startswith(f"{pin}.") and gradio.__version__.startswith(f"{pin}.")
+
+
+@pytest.mark.slow
+def test_a_start_without_anything_new_loads_no_model(tmp_path, capsys):
+    model, store, music = str(save_model(tmp_path / "model")), str(tmp_path / "store"), tmp_path / "music"
+    music.mkdir()
+    for number in (1, 2):
+        shutil.copy(ROOT / "corpus" / "produced" / f"produced-000{number}-a.opus", music)
+        first = space.app.open_library(music, model, store)
+        assert "Loading the model" in capsys.readouterr().out  # one track is new
+    second = space.app.open_library(music, model, store)
+    assert "Loading the model" not in capsys.readouterr().out
+    assert second.search("calm piano", k=2) == first.search("calm piano", k=2)
+    other = str(save_model(tmp_path / "other", seed=1))
+    with pytest.raises(ValueError, match="another model"):
+        space.app.open_library(music, other, store)
+
+
+@pytest.mark.slow
+def test_the_page_imports_nothing_of_the_model():
+    code = "import sys, space.app, space.page; print(sorted({'torch', 'transformers'} & set(sys.modules)))"
+    assert start(ROOT, "-c", code).stdout == "[]\n"

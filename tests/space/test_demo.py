@@ -33,7 +33,8 @@ def test_a_file_without_title_is_named_by_folder_and_file(path, name):
         (([], "", "  ", ""), None),
         (([], "1990-1999", "", ""), "year >= 1990 and year <= 1999"),
         (([], "1990–", "–120.5", ""), "year >= 1990 and bpm <= 120.5"),
-        (([], "1994", "", ""), "year >= 1993.5 and year < 1994.5"),
+        (([], "", "90", ""), "bpm >= 89.5 and bpm < 90.5"),
+        (([], "1994", "", ""), "year = 1994"),
         ((["R'n'B", "Jazz"], "", "", ""), "(genre like '%R''n''B%' or genre like '%Jazz%')"),
         ((["Jazz"], "", "90-", "title = 'A' -- or"), "bpm >= 90 and (genre like '%Jazz%') and (LOWER(title) = 'a')"),
     ],
@@ -47,6 +48,7 @@ def test_fields_become_one_condition(fields, condition):
     ("fields", "message"),
     [
         (([], "nineties", "", ""), "the year 'nineties' is not understood: expected a number or a range"),
+        (([], "1990.5", "", ""), "the year '1990.5' is not understood"),
         (([], "", "-", ""), "the tempo '-' is not understood"),
         (([], "", "90-120; drop", ""), "the tempo .* is not understood"),
         (([], "", "", "tempo > 3"), "names an unknown column, tempo"),

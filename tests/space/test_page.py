@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -100,7 +101,7 @@ def url(folder, store, tmp_path_factory):
             [*command, f"--port={port}"], stdout=output, stderr=subprocess.STDOUT, cwd=ROOT, env=os.environ
         )
     try:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 300
         while "Running on local URL" not in log.read_text():
             assert process.poll() is None and time.monotonic() < deadline, log.read_text()
             time.sleep(0.2)
@@ -122,7 +123,11 @@ def library(url, store):
 def browser(tmp_path_factory):
     with sync_playwright() as driver:
         context = driver.chromium.launch_persistent_context(
-            tmp_path_factory.mktemp("profile"), executable_path=CHROMIUM, args=BROWSER, headless=True
+            tmp_path_factory.mktemp("profile"),
+            executable_path=CHROMIUM,
+            args=BROWSER,
+            headless=True,
+            reduced_motion="reduce",
         )
         context.set_default_timeout(20_000)
         yield context
@@ -150,20 +155,27 @@ def is_outside(url):
     return urlsplit(url).scheme in ("http", "https", "ws", "wss") and urlsplit(url).hostname != "127.0.0.1"
 
 
+@contextmanager
+def answered(page):
+    """Wait until what is done within has new answers, or a message in their place."""
+    # New answers come into the elements of the old ones, which loses attributes that are not theirs.
+    page.eval_on_selector_all("#results *", "parts => parts.forEach(part => part.setAttribute('data-old', ''))")
+    yield
+    page.wait_for_selector("#results :is(.cards, [role=alert]):not([data-old])")
+
+
 def ask(page, text, **options):
     if options:
         open_options(page)
     for label, value in options.items():
         page.get_by_label(label).first.fill(value)
     page.get_by_label("Describe the music").fill(text)
-    if options:
-        page.wait_for_timeout(1500)  # until Gradio knows what was typed: nobody clicks within milliseconds
-    page.get_by_role("button", name="Search").click()
-    page.wait_for_selector("#results :is(.cards, [role=alert])")
+    with answered(page):
+        page.get_by_role("button", name="Search").click()
 
 
 def open_options(page):
-    if not page.locator("#upload").count():
+    if not page.locator("#upload").is_visible():
         page.get_by_role("button", name="More options").click()
     page.wait_for_selector("#upload")
 
@@ -217,7 +229,7 @@ def test_the_page_loads_and_fits(page, width, scheme):
     assert page.get_by_role("heading", level=1).inner_text() == "Find music by how it sounds"
     assert f"Search {NUM_TRACKS + 1} tracks" in page.inner_text("header")
     assert "Nothing searched yet" in page.inner_text("#results")
-    assert page.get_by_label("Only tracks where").count() == 0  # SQL is for few
+    assert not page.get_by_label("Only tracks where").is_visible()  # SQL is for few
     open_options(page)
     for label in ("Describe the music", "Without", "Genre", "Year", "Only tracks where", "Number of answers"):
         page.get_by_label(label).first.wait_for()  # until it is visible
@@ -280,7 +292,6 @@ def test_a_sentence_by_words_alone(page, library):
     open_options(page)
     page.get_by_label("words about it").check()
     ask(page, "plain title")
-    page.wait_for_selector("#results .card")
     assert names_of(page)[0] == "Plain title"
     assert names_of(page) == expected_names(library.search("plain title", by="words", k=8))
     assert "100 % by words" in page.locator(".card").first.inner_text()
@@ -323,8 +334,45 @@ def test_an_answer_that_is_gone_does_not_go_on_playing(page):
     page.locator(".play:visible").first.click()
     wait_until_playing(page, ".player.playing")
     ask(page, "calm piano", **{"Only tracks where": "genre = 'nothing has this'"})
-    page.wait_for_selector("#results [role=alert]")
-    assert sound(page)["paused"]
+    assert page.locator("#results [role=alert]").is_visible() and sound(page)["paused"]
+
+
+def test_a_player_does_not_become_that_of_another_track(page):
+    """The page puts new answers into the elements of the old ones."""
+    ask(page, "calm piano", **{"Only tracks where": "track like '%003.flac'"})
+    page.locator(".play").click()
+    wait_until_playing(page, ".player")
+    ask(page, "calm piano", **{"Only tracks where": "title = 'Plain title'"})
+    assert names_of(page) == ["Plain title"], page.inner_text("#results")
+    assert sound(page)["paused"] and page.locator(".player.playing").count() == 0
+    page.locator(".play").click()
+    wait_until_playing(page, ".player")
+    now = sound(page)["src"]
+    ask(page, "fast piano")
+    assert sound(page) | {"currentTime": 0} == {"src": now, "currentTime": 0, "paused": False}  # it is still there
+    wait_until_playing(page, f".player[data-track='{now.rsplit('/', 1)[1]}']")
+
+
+def test_requests_that_come_fast_are_all_answered(page, library):
+    ask(page, "loud drums")
+    for text in ("calm piano", "fast drums", "plain title"):
+        page.get_by_label("Describe the music").fill(text)
+        page.get_by_role("button", name="Search").click()
+    page.wait_for_function("document.querySelector('#results h2').innerText.includes('plain title')")
+    assert names_of(page) == expected_names(library.search("plain title", k=8))
+
+
+def test_what_is_typed_into_fields_just_shown_is_asked(page):
+    """A form that fills its fields in a frame after it shows them would empty them again."""
+    page.add_init_script("const soon = requestAnimationFrame; requestAnimationFrame = f => setTimeout(soon, 500, f)")
+    page.reload()
+    page.wait_for_selector("#map .dot", state="attached")
+    with page.expect_request("**/queue/join*") as request:
+        ask(page, "calm piano", **{"Only tracks where": "title = 'Plain title'", "Year": "1991"})
+    assert {"calm piano", "title = 'Plain title'", "1991"} < {
+        value for value in request.value.post_data_json["data"] if isinstance(value, str)
+    }
+    assert names_of(page) == ["Plain title"], page.inner_text("#results")
 
 
 def test_without_and_number(page, library):
@@ -335,11 +383,10 @@ def test_without_and_number(page, library):
 
 
 def test_an_uploaded_track_finds_itself_and_gets_bars(page, folder):
-    upload(page, folder / "plain.opus")
-    page.wait_for_selector("#results .cards")
+    with answered(page):
+        upload(page, folder / "plain.opus")
     first = page.locator("#results .cards .card").first.inner_text()
     assert "Plain title" in first and float(re.search(r"\d\.\d\d", first).group()) > 0.95
-    page.wait_for_selector("#tags .bar")
     values = [int(value) for value in page.locator("#tags .value").all_inner_texts()]
     assert len(values) == 24 and min(values) >= 0 and max(values) <= 100 and len(set(values)) > 3
     assert "piano" in page.inner_text("#tags") and "plain.opus" in page.inner_text("#tags h2")
@@ -349,10 +396,9 @@ def test_an_uploaded_track_finds_itself_and_gets_bars(page, folder):
 
 
 def test_audio_and_sentence_together(page, folder, library):
-    upload(page, folder / "plain.opus")
-    page.wait_for_selector("#results .cards")
+    with answered(page):
+        upload(page, folder / "plain.opus")
     ask(page, "calm piano")
-    page.wait_for_function("document.querySelector('#results h2').innerText.includes('calm piano')")
     expected = library.search("calm piano", audio=str(folder / "plain.opus"), k=8)
     assert names_of(page) == expected_names(expected)
 
@@ -360,16 +406,18 @@ def test_audio_and_sentence_together(page, folder, library):
 def test_tracks_join_the_request_and_leave_it(page, library):
     ask(page, "calm piano")
     first, second = names_of(page)[:2]
-    for number, name in enumerate((first, second), 1):
-        page.eval_on_selector_all(
-            ".more", "(all, name) => all.find(b => b.ariaLabel == `More like ${name}`).click()", name
-        )
-        page.wait_for_function(f"document.querySelectorAll('.seed').length == {number}")
+    for name in (first, second):
+        with answered(page):
+            page.eval_on_selector_all(
+                ".more", "(all, name) => all.find(b => b.ariaLabel == `More like ${name}`).click()", name
+            )
+    assert page.locator(".seed").count() == 2
     by_name = {name: answer["track"] for answer in library.search("music", k=20) for name in expected_names([answer])}
     expected = library.search("calm piano", like=[by_name[first], by_name[second]], k=8)
     assert names_of(page) == expected_names(expected)
-    page.get_by_role("button", name=f"Leave out {first}").click()
-    page.wait_for_function("document.querySelectorAll('.seed').length == 1")
+    with answered(page):
+        page.get_by_role("button", name=f"Leave out {first}").click()
+    assert page.locator(".seed").count() == 1
     assert names_of(page) == expected_names(library.search("calm piano", like=by_name[second], k=8))
 
 
@@ -377,8 +425,8 @@ def test_a_track_not_to_sound_like(page, library):
     ask(page, "calm piano")
     first = names_of(page)[0]
     unliked = library.search("calm piano", k=1)[0]["track"]
-    page.get_by_role("button", name=f"Less like {first}").click()
-    page.wait_for_selector(".seed")
+    with answered(page):
+        page.get_by_role("button", name=f"Less like {first}").click()
     assert "not like" in page.inner_text(".seed")
     assert names_of(page) == expected_names(library.search("calm piano", unlike=[unliked], k=8))
 
@@ -397,13 +445,12 @@ def test_passages_of_one_track_are_answers(page, library):
 
 def test_duplicates_are_listed(page, folder):
     open_options(page)
-    page.get_by_role("button", name="Find duplicates").click()
-    page.wait_for_selector("#results h2")
+    with answered(page):
+        page.get_by_role("button", name="Find duplicates").click()
     assert page.inner_text("#results h2") == "One recording is here more than once"
     paths = page.locator("#results .facts").all_inner_texts()
     assert sorted(paths) == sorted(str(folder / name) for name in ("plain.opus", "with space/copy.opus"))
     ask(page, "calm piano")
-    page.wait_for_selector("#results .score", state="attached")
     assert "more than once" not in page.inner_text("#results")  # it does not outlive its request
 
 
@@ -481,11 +528,8 @@ def test_a_track_is_picked_on_the_map(page, how):
     dot = "#map [aria-label='Plain title']"
     ask(page, "calm piano")
     if how == "mouse":
-        page.locator(f"{dot} .target").hover()  # scrolls there, which hides the tip
-        page.wait_for_timeout(1000)
-        page.mouse.move(0, 0)
         page.locator(f"{dot} .target").hover()
-        assert page.locator(".tip:visible").inner_text() == "Plain title"
+        assert page.wait_for_selector(".tip").inner_text() == "Plain title"
         page.locator(f"{dot} .target").click()
     else:
         page.locator(dot).focus()
