@@ -52,7 +52,7 @@ def index_folders(
     Args:
         store_uri (`str` or `Path`): See [`Store`].
         folders (`list[Path]`): What lies elsewhere stays as it is in the index.
-        encoder ([`Encoder`]): The model, which is moved to the accelerator's device.
+        encoder ([`Encoder`]): The model, which is moved to the accelerator's device; see [`Encoder.use_bfloat16`].
         accelerator (`Accelerator`): Shares the work over its processes.
         show (`Callable[[str], None]`): Called in the main process with what a person should read, as soon as it is
             known: `print`, for instance.
@@ -66,6 +66,7 @@ def index_folders(
             with other windows.
     """
     encoder.model.to(accelerator.device)
+    encoder.use_bfloat16()
     with lock(store_uri) if accelerator.is_main_process else nullcontext():
         if ray_workers is None:
             report = update_index(store_uri, folders, Embedder(encoder, num_threads), accelerator, files, windows)

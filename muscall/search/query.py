@@ -62,6 +62,7 @@ class Library:
 
         encoder = load_encoder(self._model_name_or_path)
         self.store.check_model(encoder.describe())
+        encoder.use_bfloat16()  # as when the index was made
         return encoder
 
     @cached_property

@@ -37,6 +37,7 @@ class RayEmbedder:
     def __init__(self, model: str, schema: pa.Schema, known: ray.ObjectRef, windows: int | str):
         encoder, self.known, self.windows = load_encoder(model), ray.get(known), windows
         encoder.model.to(torch.accelerator.current_accelerator(check_available=True) or "cpu")
+        encoder.use_bfloat16()
         self.embedder = Embedder(encoder)
         self.schema = schema.append(pa.field("problem", pa.string()))
 
