@@ -67,7 +67,7 @@ def tagged(encoder, tmp_path_factory):
         file["genre"], file["bpm"] = ("Jazz", "rock", "JAZZ")[number % 3], str(100 + 10 * number)
         file.save()
     store = folder / "store" / "music"
-    index_in_this_process(store, [folder], encoder)
+    index_in_this_process(store, [folder], encoder, "all")
     return folder, Library(store)
 
 

@@ -29,7 +29,7 @@ from muscall.search.store import Store, literal, vectors
 
 
 def test_rows_are_the_windows_of_the_tracks(index, music, encoder):
-    store, _ = index(music)
+    store, _ = index(music, windows="all")
     tracks = [Path(path) for path in find_audio(music).paths]
     assert len(tracks) == 5 == len(store.tracks())
     for track in tracks:
