@@ -49,6 +49,11 @@ def parse_arguments(args: list[str] | None = None) -> argparse.Namespace:
     )
     index.add_argument("--num_threads", type=int, default=2, help="files read at a time, by each process (default: 2)")
     index.add_argument(
+        "--windows",
+        help="how many windows of a track are embedded: a number, evenly spread; all; or auto, 3 of a song and all of "
+        "what is longer than 15 minutes. An index keeps what it was made with (default of a new one: auto)",
+    )
+    index.add_argument(
         "--ray_workers", type=int, help="embed with so many workers of a Ray cluster, or of a local one without any"
     )
     forget = commands.add_parser("forget", help="take a folder or a track out of the index")
@@ -116,7 +121,9 @@ def run_index(arguments: argparse.Namespace):
     from muscall.encoder import load_encoder
     from muscall.launch import start_accelerator
     from muscall.search.indexing import index_folders
+    from muscall.search.windows import parse_windows
 
+    windows = None if arguments.windows is None else parse_windows(arguments.windows)
     disable_progress_bar()  # of loading weights
     accelerator = start_accelerator()
     index_folders(
@@ -127,6 +134,7 @@ def run_index(arguments: argparse.Namespace):
         print,
         arguments.num_threads,
         arguments.ray_workers,
+        windows=windows,
     )
     accelerator.end_training()
 

@@ -1,11 +1,12 @@
 # Copyright 2026 The MusCALL repository authors. Licensed under the Apache License, Version 2.0.
 """
 Indexing of a folder of MP3 files, end to end as search.py does it, in tracks per second and in times real time: with
-checkpoints of this repository, and with transformers' CLAP and its windows of 10 s, on the same files in the same run.
-CLAP has its default configuration and random weights, on which time does not depend. For this repository's models the
-same work is also timed part by part, one after the other, for the share of each.
+checkpoints of this repository and the windows of a new index, with all windows if asked, and with transformers' CLAP
+and all its windows of 10 s, on the same files in the same run. CLAP has its default configuration and random weights,
+on which time does not depend. For this repository's models the same work is also timed part by part, one after the
+other, for the share of each.
 
-    python -m benchmarks.index_library --model . fast [--tracks 24] [--minutes 4]
+    python -m benchmarks.index_library --model . fast --minutes 4 [--tracks 24] [--windows auto all]
 """
 
 import argparse
@@ -25,13 +26,14 @@ from transformers import ClapConfig, ClapFeatureExtractor, ClapModel, ClapProces
 from transformers.utils.logging import disable_progress_bar
 
 from modeling_muscall_tower import MusCALLLogMel
-from muscall.encoder import CHUNK, Encoder, MusCALLEncoder, load_encoder
+from muscall.encoder import Encoder, MusCALLEncoder, load_encoder
 from muscall.hashing import hash_file
 from muscall.search.embedding import Embedder, make_rows
 from muscall.search.files import file_state
 from muscall.search.indexing import update_index
 from muscall.search.store import Store
 from muscall.search.tags import read_tags
+from muscall.search.windows import AUTO, iter_windows
 
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -63,7 +65,7 @@ def time_parts(encoder: Encoder, paths: list[Path], store: Store) -> dict[str, f
         clock = [time.perf_counter()]
         facts = {"track": str(path), "hash": hash_file(path), "state": file_state(path)} | read_tags(path)
         clock.append(time.perf_counter())
-        chunks = list(encoder.feature_extractor.iter_windows(str(path), windows="all", batch_size=CHUNK))
+        chunks = list(iter_windows(str(path), encoder.feature_extractor, store.windows))
         clock.append(time.perf_counter())
         mel_seconds, embedded = 0.0, []
         for chunk in chunks:
@@ -94,32 +96,31 @@ def make_clap(folder: str) -> Encoder:
     return load_encoder(folder)
 
 
-def measure(encoders: dict[str, Encoder], accelerator: Accelerator, count: int, minutes: int):
+def measure(encoders: dict[str, Encoder], accelerator: Accelerator, count: int, minutes: int, windows: list[str]):
     """Index `count` files of a length with each model, and print what was measured."""
-    rates = {}
+    rates, cases = {}, [(name, choice) for name in encoders if name != CLAP for choice in windows] + [(CLAP, "all")]
     with tempfile.TemporaryDirectory() as folder:
         music, warm = Path(folder, "music"), Path(folder, "warm")
         for target, number, length in ((music, count, minutes), (warm, 1, 0.5)):
             target.mkdir()
             write_tracks(target, number, length)
-        for name, encoder in encoders.items():
-            stores = Path(tempfile.mkdtemp(dir=folder))
-            update_index(stores / "other", [warm], Embedder(encoder), accelerator)
-            report = update_index(stores / "store", [music], Embedder(encoder), accelerator)
+        for name, choice in cases:
+            encoder, stores = encoders[name], Path(tempfile.mkdtemp(dir=folder))
+            update_index(stores / "other", [warm], Embedder(encoder), accelerator, windows=choice)
+            report = update_index(stores / "store", [music], Embedder(encoder), accelerator, windows=choice)
             again = update_index(stores / "store", [music], Embedder(encoder), accelerator)
-            rates[name] = count / report.seconds
-            real_time = 60 * minutes * rates[name]
-            print(f"{name}, {minutes} min: {rates[name]:.2f} tracks/s, {real_time:.0f} times real time", flush=True)
+            title, rate = f"{name}, {minutes} min, --windows {choice}", count / report.seconds
+            rates[title] = rate
+            print(f"{title}: {rate:.2f} tracks/s, {60 * minutes * rate:.0f} times real time", flush=True)
             print(f"  again, with nothing new: {again.seconds:.2f} s", flush=True)
             if isinstance(encoder, MusCALLEncoder):
-                store = Store.open_or_create(stores / "parts", encoder.describe())
+                store = Store.open_or_create(stores / "parts", encoder.describe() | {"windows": choice})
                 spent = time_parts(encoder, sorted(music.iterdir()), store)
                 total = sum(spent.values())
                 shares = ", ".join(f"{part} {seconds / total:.0%}" for part, seconds in spent.items())
                 print(f"  one part after the other takes {total / report.seconds:.2f}x as long: {shares}", flush=True)
-    for name, rate in rates.items():
-        if name != CLAP:
-            print(f"{name}, {minutes} min: {rate / rates[CLAP]:.1f} times as many tracks a second as {CLAP}")
+    for title, other in list(rates.items())[:-1]:
+        print(f"{title}: {other / rate:.1f} times as many tracks a second as {CLAP}")
 
 
 def main():
@@ -127,13 +128,16 @@ def main():
     parser.add_argument("--model", nargs="+", required=True, help="checkpoints of this repository")
     parser.add_argument("--tracks", type=int, default=24, help="files of each length (default: 24)")
     parser.add_argument("--minutes", type=int, nargs="+", default=[2, 4], help="lengths of the files (default: 2 4)")
+    parser.add_argument("--windows", nargs="+", default=[AUTO], help="see search.py; auto and all for both")
     arguments = parser.parse_args()
     disable_progress_bar()
     accelerator = Accelerator(cpu=True)
     with tempfile.TemporaryDirectory() as folder:
         encoders = {name: load_encoder(name) for name in arguments.model} | {CLAP: make_clap(folder)}
+        for encoder in encoders.values():
+            encoder.use_bfloat16()
         for minutes in arguments.minutes:
-            measure(encoders, accelerator, arguments.tracks, minutes)
+            measure(encoders, accelerator, arguments.tracks, minutes, arguments.windows)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 
 import hashlib
 import inspect
+import os
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -27,6 +28,7 @@ from transformers import (
 
 from audio_muscall import AudioSource
 from modeling_muscall import MusCALLModel
+from modeling_muscall_musicnn import MusCALLMusicnnModel
 from muscall.checkpoint import damaged_weights_in_words, resolve
 from muscall.data.tracks import audio_source
 from muscall.hashing import hash_folder, hash_weights
@@ -83,6 +85,17 @@ class Encoder(ABC):
     def text_features(self, **inputs: torch.Tensor) -> torch.Tensor:
         """Return L2-normalised embeddings of shape `(texts, dim)` for what `collate_text` returned."""
         return self.text_and_sentence_features(**inputs)[0]
+
+    def use_bfloat16(self):
+        """
+        Compute embeddings of audio in bfloat16 from now on, if the device multiplies matrices in it and the model is
+        faster for it. Texts stay in float32, and so do all embeddings that are returned.
+        """
+        # The taggers are large products of matrices; a MobileNet alone is not, and gains nothing.
+        has_taggers = any(isinstance(module, MusCALLMusicnnModel) for module in self.model.modules())
+        if has_taggers and multiplies_bfloat16(self.model.device):
+            self.model.audio_model.to(torch.bfloat16)
+            self.model.audio_projection.to(torch.bfloat16)
 
     @abstractmethod
     def embed_windows(self, input_values: np.ndarray) -> np.ndarray:
@@ -172,8 +185,10 @@ class MusCALLEncoder(Encoder):
 
     @torch.no_grad()
     def embed_windows(self, input_values: np.ndarray) -> np.ndarray:
-        windows = torch.from_numpy(input_values).to(self.model.device)
-        return self.audio_features(input_values=windows).float().cpu().numpy()
+        features = self.audio_features(input_values=torch.from_numpy(input_values).to(self.model.device))
+        if features.dtype != torch.float32:
+            features = F.normalize(features.float(), dim=-1)  # rounded numbers have another length
+        return features.cpu().numpy()
 
 
 class ClapEncoder(Encoder):
@@ -259,6 +274,14 @@ def load_encoder(model_name_or_path: str | Path, windows: str | int | None = Non
         settings["window_seconds"] = encoder.feature_extractor.window_seconds
         encoder.feature_extractor.windows = MusCALLFeatureExtractor(**settings).windows  # the class checks the value
     return encoder
+
+
+def multiplies_bfloat16(device: torch.device) -> bool:
+    """Return whether a device multiplies matrices in bfloat16. Without AMX, a processor is slower in it."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    # oneDNN, which computes the products, leaves AMX alone where the variable says so.
+    return device.type == "cpu" and torch.cpu._is_amx_tile_supported() and "ONEDNN_MAX_CPU_ISA" not in os.environ
 
 
 def _code_files() -> list[Path]:

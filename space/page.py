@@ -11,6 +11,7 @@ from gradio.components import Component
 
 from muscall.search.files import AUDIO_SUFFIXES
 from muscall.search.query import Library
+from muscall.search.store import FIRST
 from space.demo import PARTS, Demo
 
 
@@ -115,7 +116,7 @@ def build_options(library: Library) -> tuple[gr.UploadButton, gr.Button, list[Co
     Build what few need, within the open page: the buttons for an upload and for duplicates, and the fields for the
     rest of a request, in the order in which [`Demo.answer`] takes it. Fields for tags that no track has are not shown.
     """
-    tags = library.store.table.search().where("start = 0").select(["genre", "year", "bpm"]).to_arrow().to_pydict()
+    tags = library.store.table.search().where(FIRST).select(["genre", "year", "bpm"]).to_arrow().to_pydict()
     genres = {genre.strip() for text in tags["genre"] if text for genre in text.split(";")} - {""}
     line = partial(gr.Textbox, "", max_length=500, min_width=140)
     suffixes = sorted(AUDIO_SUFFIXES)

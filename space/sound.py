@@ -14,7 +14,7 @@ from starlette.routing import Route
 
 from muscall.search.files import describe_files
 from muscall.search.m3u import format_m3u
-from muscall.search.store import Store, literal
+from muscall.search.store import FIRST, Store, literal
 
 
 PLAY_RATE = 44100  # hertz: what every browser plays
@@ -51,7 +51,7 @@ class Sound:
         Raises:
             `ValueError`: if it has no such track.
         """
-        rows = self.store.rows(f"hash = {literal(digest)} AND start = 0").drop_columns(["vector"]).to_pylist()
+        rows = self.store.rows(f"hash = {literal(digest)} AND {FIRST}").drop_columns(["vector"]).to_pylist()
         if not rows:
             raise ValueError("this track is no longer in the index: load the page again")
         return rows[0] | describe_files({row["track"]: row["state"] for row in rows})

@@ -6,9 +6,10 @@ import pytest
 import soundfile
 import torch
 from helpers import make_clap, save_model
+from small_models import build_model, build_musicnn_model, build_processor
 
 import muscall.encoder
-from muscall.encoder import load_encoder
+from muscall.encoder import MusCALLEncoder, load_encoder
 from processing_muscall import read_audio
 
 
@@ -48,6 +49,22 @@ def test_identity_reads_code_in_one_order():
     assert names[:-1] == sorted(names[:-1])
     expected = {"modeling_muscall.py", "modeling_muscall_musicnn.py", "processing_muscall.py", "audio_muscall.py"}
     assert expected | {"encoder.py"} <= set(names)
+
+
+@pytest.mark.parametrize("build, changes", [(build_musicnn_model, True), (build_model, False)])
+def test_bfloat16_is_for_the_audio_of_taggers(monkeypatch, build, changes):
+    encoder = MusCALLEncoder(build(), build_processor())
+    size = encoder.model.config.audio_config.window_seconds * 16000
+    windows = np.random.default_rng(0).normal(0, 0.1, (2, size)).astype(np.float32)
+    before, text = encoder.embed_windows(windows), encoder.embed_texts(["drums"])
+    for is_fast in (False, True):
+        monkeypatch.setattr(muscall.encoder, "multiplies_bfloat16", lambda device, is_fast=is_fast: is_fast)
+        encoder.use_bfloat16()
+        after = encoder.embed_windows(windows)
+        assert np.array_equal(after, before) != (changes and is_fast)
+        assert after.dtype == np.float32 and (after * before).sum(axis=1).min() > 0.99
+        np.testing.assert_allclose(np.linalg.norm(after, axis=1), 1, atol=1e-6)
+        assert np.array_equal(encoder.embed_texts(["drums"]), text)
 
 
 @pytest.mark.parametrize(

@@ -187,3 +187,11 @@ def test_a_playlist_file_is_checked_before_the_search(type_command, music, tmp_p
         type_command("query", "calm piano", "--m3u", music / "a b.opus")
     with pytest.raises(SystemExit, match="^error: --m3u is for one request"):
         type_command("query", "--m3u", tmp_path / "x.m3u8")
+
+
+def test_a_number_of_windows_that_is_none_is_refused_at_once(music, tmp_path):
+    for windows in ("0", "-3", "many", "2.5"):
+        arguments = ["index", str(music), f"--windows={windows}", "--store", str(tmp_path / "store")]
+        with pytest.raises(ValueError, match="--windows is auto, all or a positive whole number"):
+            search.run_index(search.parse_arguments(arguments))
+    assert not (tmp_path / "store").exists()

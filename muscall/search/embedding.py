@@ -10,13 +10,14 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from muscall.encoder import CHUNK, Encoder
+from muscall.encoder import Encoder
 from muscall.folders import reason_of
 from muscall.hashing import hash_file
 from muscall.search.files import file_state
 from muscall.search.plan import Outcome
 from muscall.search.store import Store, with_facts
 from muscall.search.tags import read_tags
+from muscall.search.windows import iter_windows
 from processing_muscall import MusCALLFeatureExtractor
 
 
@@ -31,7 +32,7 @@ class FilePart:
 
     Args:
         facts (`dict`): What all rows of the file share: path, hash, state and tags, as far as they could be read.
-        windows (`dict[str, np.ndarray]`, *optional*): See `MusCALLFeatureExtractor.iter_windows`; `None` at the end.
+        windows (`dict[str, np.ndarray]`, *optional*): See [`iter_windows`]; `None` at the end.
         reason (`str`): At the end of a file that could not be read: why. Empty otherwise.
     """
 
@@ -70,15 +71,16 @@ class Embedder:
             raise ValueError(f"the number of threads is positive, got {num_threads}")
         self.encoder, self.num_threads = encoder, num_threads
 
-    def embed(self, paths: list[str], known: set[str]) -> Iterator[EmbeddedFile]:
+    def embed(self, paths: list[str], known: set[str], windows: int | str) -> Iterator[EmbeddedFile]:
         """
         Embed files, in the order in which they are read to their ends.
 
         Args:
             known (`set[str]`): Hashes of contents that need no rows, because the index has them.
+            windows (`int` or `str`): See [`muscall.search.windows.place_windows`].
         """
         chunks: dict[str, list] = {}
-        with ReadAhead(self.encoder.feature_extractor, paths, known, self.num_threads) as parts:
+        with ReadAhead(self.encoder.feature_extractor, paths, known, windows, self.num_threads) as parts:
             for part in parts:
                 path = part.facts["track"]
                 if part.windows is not None:
@@ -94,9 +96,8 @@ def make_rows(facts: dict, chunks: list[tuple[np.ndarray, dict]]) -> pa.Table:
     """Return the rows of one track from the embeddings of its windows, chunk by chunk."""
     embeds = np.concatenate([embeds for embeds, _ in chunks])
     columns = {}
-    for name in ("start", "end", "weight"):
-        columns[name] = pa.array(np.concatenate([windows[f"window_{name}s"] for _, windows in chunks]))
-    columns["duration"] = pa.array(np.full(len(embeds), columns["end"][-1].as_py(), dtype=np.float32))
+    for name in ("start", "end", "weight", "duration"):
+        columns[name] = pa.array(np.concatenate([windows[name] for _, windows in chunks]))
     columns["vector"] = pa.FixedSizeListArray.from_arrays(pa.array(embeds.ravel()), embeds.shape[1])
     return with_facts(pa.table(columns), facts)
 
@@ -110,13 +111,19 @@ class ReadAhead:
         feature_extractor (`MusCALLFeatureExtractor`): Cuts files into windows.
         paths (`list[str]`): The files.
         known (`set[str]`): Hashes of contents that are not read into windows. Of each other content, one file is.
+        windows (`int` or `str`): See [`muscall.search.windows.place_windows`].
         num_threads (`int`): Files that are read at the same time.
     """
 
     def __init__(
-        self, feature_extractor: MusCALLFeatureExtractor, paths: list[str], known: set[str], num_threads: int
+        self,
+        feature_extractor: MusCALLFeatureExtractor,
+        paths: list[str],
+        known: set[str],
+        windows: int | str,
+        num_threads: int,
     ):
-        self.feature_extractor, self.num_files = feature_extractor, len(paths)
+        self.feature_extractor, self.windows, self.num_files = feature_extractor, windows, len(paths)
         self.todo, self.ready, self.stop = queue.SimpleQueue(), queue.Queue(QUEUE), threading.Event()
         self.claimed, self.claiming = set(known), threading.Lock()
         for path in paths:
@@ -145,7 +152,8 @@ class ReadAhead:
     def _work(self):
         try:
             while not self.stop.is_set():
-                for part in read_file(self.todo.get_nowait(), self.feature_extractor, self._claim):
+                path = self.todo.get_nowait()
+                for part in read_file(path, self.feature_extractor, self.windows, self._claim):
                     if self.stop.is_set():
                         return
                     self._put(part)
@@ -170,14 +178,15 @@ class ReadAhead:
 
 
 def read_file(
-    path: str, feature_extractor: MusCALLFeatureExtractor, is_new: Callable[[str], bool]
+    path: str, feature_extractor: MusCALLFeatureExtractor, windows: int | str, is_new: Callable[[str], bool]
 ) -> Iterator[FilePart]:
     """
     Read a file part by part.
 
     Args:
         path (`str`): The file.
-        feature_extractor (`MusCALLFeatureExtractor`): Cuts the file into windows.
+        feature_extractor (`MusCALLFeatureExtractor`): Says how long windows are, and at which rate.
+        windows (`int` or `str`): See [`muscall.search.windows.place_windows`].
         is_new (`Callable[[str], bool]`): Called with the hash of the content: whether it is read into windows.
     """
     facts, reason = {"track": path, "hash": ""}, ""
@@ -188,8 +197,8 @@ def read_file(
             raise ValueError("is empty: 0 bytes")
         facts |= read_tags(path)
         if is_new(facts["hash"]):
-            for windows in feature_extractor.iter_windows(path, windows="all", batch_size=CHUNK):
-                yield FilePart(facts, windows)
+            for chunk in iter_windows(path, feature_extractor, windows):
+                yield FilePart(facts, chunk)
         if file_state(path) != facts["state"]:
             raise ValueError("it changed while it was read: index again")
     except Exception as error:  # decoders raise whatever a damaged file leads them to: it is listed, the others go on
@@ -237,7 +246,7 @@ def write_files(store: Store, embedder: Embedder, paths: list[str], known: set[s
     """
     copies, reasons = [], {}
     with RowWriter(store) as writer:
-        for file in embedder.embed(paths, known):
+        for file in embedder.embed(paths, known, store.windows):
             if file.reason:
                 reasons[file.facts["hash"]] = file.reason
             elif file.rows is None:

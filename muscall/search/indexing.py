@@ -20,6 +20,7 @@ from muscall.search.query import recall
 from muscall.search.stats import save_report
 from muscall.search.store import Store, lock
 from muscall.search.text_graph import write_text_graph
+from muscall.search.windows import open_index
 from muscall.search.words import update_words
 
 
@@ -43,6 +44,7 @@ def index_folders(
     num_threads: int = 2,
     ray_workers: int | None = None,
     files: list[str] | None = None,
+    windows: int | str | None = None,
 ) -> Report:
     """
     Bring an index up to date with folders, one indexer at a time, and make it approximate when it is large.
@@ -50,26 +52,29 @@ def index_folders(
     Args:
         store_uri (`str` or `Path`): See [`Store`].
         folders (`list[Path]`): What lies elsewhere stays as it is in the index.
-        encoder ([`Encoder`]): The model, which is moved to the accelerator's device.
+        encoder ([`Encoder`]): The model, which is moved to the accelerator's device; see [`Encoder.use_bfloat16`].
         accelerator (`Accelerator`): Shares the work over its processes.
         show (`Callable[[str], None]`): Called in the main process with what a person should read, as soon as it is
             known: `print`, for instance.
         num_threads (`int`, *optional*, defaults to 2): Files that each process reads at the same time.
         ray_workers (`int`, *optional*): Embed with so many workers of a Ray cluster instead.
         files (`list[str]`, *optional*): See [`make_plan`].
+        windows (`int` or `str`, *optional*): See [`open_index`].
 
     Raises:
-        `ValueError`: if another indexer is at work, a folder is missing, or another model made the index.
+        `ValueError`: if another indexer is at work, a folder is missing, or the index was made by another model or
+            with other windows.
     """
     encoder.model.to(accelerator.device)
+    encoder.use_bfloat16()
     with lock(store_uri) if accelerator.is_main_process else nullcontext():
         if ray_workers is None:
-            report = update_index(store_uri, folders, Embedder(encoder, num_threads), accelerator, files)
+            report = update_index(store_uri, folders, Embedder(encoder, num_threads), accelerator, files, windows)
         else:
             require_extra("cluster", "ray", "lance_ray")
             from muscall.search.ray_indexing import update_index_with_ray
 
-            report = update_index_with_ray(store_uri, folders, encoder, ray_workers, files)
+            report = update_index_with_ray(store_uri, folders, encoder, ray_workers, files, windows)
         if accelerator.is_main_process:
             show(format_report(report, store_uri))
             store = Store.open(store_uri)
@@ -85,6 +90,7 @@ def update_index(
     embedder: Embedder,
     accelerator: Accelerator,
     files: list[str] | None = None,
+    windows: int | str | None = None,
 ) -> Report:
     """
     Bring an index up to date with folders; every process of the accelerator embeds its share. Rows are written every
@@ -96,11 +102,12 @@ def update_index(
         embedder ([`Embedder`]): The model.
         accelerator (`Accelerator`): Shares the work over its processes.
         files (`list[str]`, *optional*): See [`make_plan`].
+        windows (`int` or `str`, *optional*): See [`open_index`].
     """
     begin = time.perf_counter()
     shared = [None]
     if accelerator.is_main_process:
-        shared = [make_plan(Store.open_or_create(store_uri, embedder.encoder.describe()), folders, files)]
+        shared = [make_plan(open_index(store_uri, embedder.encoder, windows), folders, files)]
     broadcast_object_list(shared)
     plan, store = shared[0], Store.open(store_uri)
     share = plan.todo[accelerator.process_index :: accelerator.num_processes]

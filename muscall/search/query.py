@@ -46,7 +46,7 @@ class Library:
     def __init__(self, store_uri: str | Path, model_name_or_path: str | None = None):
         self.store, self._has_warned = Store.open(store_uri), False
         self._given, self._model_name_or_path = model_name_or_path, model_name_or_path or self.store.model["path"]
-        self._embed_file = lru_cache(FILES)(lambda path, state: self.encoder.embed_track(path))
+        self._embed_file = lru_cache(FILES)(lambda path, state: self._embed_track(path))
         if self.store.table.count_rows() == 0:
             raise ValueError(f"the index {store_uri} is empty: add music to it with search.py index FOLDER")
 
@@ -62,6 +62,7 @@ class Library:
 
         encoder = load_encoder(self._model_name_or_path)
         self.store.check_model(encoder.describe())
+        encoder.use_bfloat16()  # as when the index was made
         return encoder
 
     @cached_property
@@ -179,8 +180,13 @@ class Library:
     def embed_audio(self, audio) -> np.ndarray:
         """Return the embedding of a track outside of the index. A file that is asked for again is not read again."""
         if not isinstance(audio, str) or not Path(audio).is_file():
-            return self.encoder.embed_track(audio)
+            return self._embed_track(audio)
         return self._embed_file(audio, file_state(audio))
+
+    def _embed_track(self, audio) -> np.ndarray:
+        from muscall.search.windows import embed_track  # it imports torch
+
+        return embed_track(self.encoder, audio, self.store.windows)
 
     def _embed_text(self, text: str) -> tuple[np.ndarray, np.ndarray]:
         check_text(text, "sentence")

@@ -14,6 +14,7 @@ from muscall.encoder import Encoder, load_encoder
 from muscall.search.embedding import Embedder, write_copies
 from muscall.search.plan import Outcome, Report, finish, make_plan
 from muscall.search.store import COLUMNS, TABLE, Store
+from muscall.search.windows import open_index
 
 
 TRACKS_AT_ONCE = 20_000  # written together; a run that is killed loses no more
@@ -30,17 +31,19 @@ class RayEmbedder:
         model (`str`): The folder of the checkpoint.
         schema (`pa.Schema`): Of the table.
         known (`ray.ObjectRef`): Hashes of contents that the index has.
+        windows (`int` or `str`): See [`muscall.search.windows.place_windows`].
     """
 
-    def __init__(self, model: str, schema: pa.Schema, known: ray.ObjectRef):
-        encoder, self.known = load_encoder(model), ray.get(known)
+    def __init__(self, model: str, schema: pa.Schema, known: ray.ObjectRef, windows: int | str):
+        encoder, self.known, self.windows = load_encoder(model), ray.get(known), windows
         encoder.model.to(torch.accelerator.current_accelerator(check_available=True) or "cpu")
+        encoder.use_bfloat16()
         self.embedder = Embedder(encoder)
         self.schema = schema.append(pa.field("problem", pa.string()))
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         tables = []
-        for file in self.embedder.embed(batch.column("path").to_pylist(), self.known):
+        for file in self.embedder.embed(batch.column("path").to_pylist(), self.known, self.windows):
             rows, problem = file.rows, None
             if rows is None:
                 rows = pa.Table.from_pylist([file.facts], pa.schema([(name, COLUMNS[name]) for name in file.facts]))
@@ -60,12 +63,17 @@ def without_problems(rows: pa.Table) -> pa.Table:
 
 def first_rows(rows: pa.Table) -> pa.Table:
     """Return one row for each file, without its vector."""
-    is_first = pc.or_kleene(pc.is_valid(rows.column("problem")), pc.equal(rows.column("start"), 0))
-    return rows.filter(is_first).drop_columns("vector")
+    is_first = pc.less(pc.multiply(rows.column("start"), 2), rows.column("weight"))  # as store.FIRST has it
+    return rows.filter(pc.or_kleene(pc.is_valid(rows.column("problem")), is_first)).drop_columns("vector")
 
 
 def update_index_with_ray(
-    store_uri: str | Path, folders: list[Path], encoder: Encoder, num_workers: int, files: list[str] | None = None
+    store_uri: str | Path,
+    folders: list[Path],
+    encoder: Encoder,
+    num_workers: int,
+    files: list[str] | None = None,
+    windows: int | str | None = None,
 ) -> Report:
     """
     Bring an index up to date as [`muscall.search.indexing.update_index`] does, embedding on a Ray cluster: the one
@@ -75,15 +83,16 @@ def update_index_with_ray(
     Args:
         num_workers (`int`): How many workers embed, each with one core, or one GPU where the cluster has some.
         files (`list[str]`, *optional*): See [`muscall.search.plan.make_plan`].
+        windows (`int` or `str`, *optional*): See [`muscall.search.windows.open_index`].
     """
     if num_workers < 1:
         raise ValueError(f"the number of Ray workers is positive, got {num_workers}")
     begin = time.perf_counter()
-    store = Store.open_or_create(store_uri, encoder.describe())
+    store = open_index(store_uri, encoder, windows)
     plan, outcomes = make_plan(store, folders, files), []
     if not ray.is_initialized():
         ray.init(runtime_env={"env_vars": {"PYTHONPATH": str(Path(__file__).resolve().parents[2])}})
-    arguments = str(encoder.folder.absolute()), store.table.schema, ray.put(plan.hashes())
+    arguments = str(encoder.folder.absolute()), store.table.schema, ray.put(plan.hashes()), store.windows
     for first in range(0, len(plan.todo), TRACKS_AT_ONCE):
         rows = embed_with_ray(plan.todo[first : first + TRACKS_AT_ONCE], arguments, num_workers)
         outcomes += write_with_ray(store, rows)

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from muscall.search.files import absolute_path, file_status
 from muscall.search.plan import Report
-from muscall.search.store import RUNS, TAG_COLUMNS, Store
+from muscall.search.store import FIRST, RUNS, TAG_COLUMNS, Store
 
 
 RUN_SCHEMA = pa.schema({"folders": pa.string(), "time": pa.string(), "report": pa.string()})
@@ -54,7 +54,7 @@ def library_stats(store: Store) -> dict:
         `"missing"`), `model`, `approximate` (whether there is an approximate index), and `runs`, see `read_reports`.
     """
     columns = ["track", "hash", "state", "duration", *TAG_COLUMNS]
-    rows = store.table.search().where("start = 0").select(columns).to_arrow().to_pylist()
+    rows = store.table.search().where(FIRST).select(columns).to_arrow().to_pylist()
     tracks = {row["track"]: row for row in rows}
     durations = {row["hash"]: row["duration"] for row in tracks.values()}
     return {

@@ -23,8 +23,8 @@ from muscall.search.snapshot import Snapshot, vectors
 TABLE, WORDS = "windows", "words"
 RUNS = "runs"  # what index runs skipped, see stats.save_report
 LOCK = ".indexing.lock"
-FORMAT = 2  # 1 had no table of words
-READABLE = (1, FORMAT)
+FORMAT = 3  # 1 had no table of words, 1 and 2 always all windows of a track
+READABLE = (1, 2, FORMAT)
 TAG_COLUMNS = {
     "title": pa.string(),
     "artist": pa.string(),
@@ -40,10 +40,12 @@ COLUMNS = {
     "state": pa.string(),  # files.file_state
     "start": pa.float32(),  # of the window, in seconds
     "end": pa.float32(),
-    "weight": pa.float32(),  # seconds that the window adds to its track
+    "weight": pa.float32(),  # seconds of its track that the window stands for
     "duration": pa.float32(),  # of the track, in seconds
     **TAG_COLUMNS,
 }
+# One row of each state of each track: that of the window in the first half of the part that it stands for.
+FIRST = "start * 2 < weight"
 FILTER_COLUMNS = [name for name in COLUMNS if name not in ("hash", "state", "weight")]
 LISTING = f"Columns: {', '.join(FILTER_COLUMNS)}. Example: bpm > 120 and genre = 'jazz'"
 # What decides whether vectors of two models are to be compared, and its name in an error.
@@ -118,6 +120,11 @@ class Store:
         except (OSError, RuntimeError) as error:
             raise ValueError(f"{uri} cannot be written to: {error}") from error
 
+    @property
+    def windows(self) -> int | str:
+        """Which windows of a track the index has, see [`muscall.search.windows.place_windows`]."""
+        return self.model.get("windows", "all")
+
     def check_model(self, model: dict):
         """
         Check that a model may search this index.
@@ -135,7 +142,7 @@ class Store:
 
     def tracks(self) -> dict[str, dict[str, str]]:
         """Return the hash of each state of each track; more than one state where a run was killed before its end."""
-        rows = self.table.search().where("start = 0").select(["track", "state", "hash"]).to_arrow().to_pydict()
+        rows = self.table.search().where(FIRST).select(["track", "state", "hash"]).to_arrow().to_pydict()
         tracks: dict[str, dict[str, str]] = {}
         for track, state, digest in zip(rows["track"], rows["state"], rows["hash"], strict=True):
             tracks.setdefault(track, {})[state] = digest
@@ -144,7 +151,7 @@ class Store:
     def described_tracks(self) -> list[dict]:
         """Return for each state of each track what its description is made of: path, state, hash and tags."""
         columns = ["track", "state", "hash", *TAG_COLUMNS]
-        return self.table.search().where("start = 0").select(columns).to_arrow().to_pylist()
+        return self.table.search().where(FIRST).select(columns).to_arrow().to_pylist()
 
     @property
     def words(self) -> lancedb.table.Table | None:

@@ -11,14 +11,14 @@ from accelerate.state import AcceleratorState
 from helpers import PRODUCED, ROOT, copy_music, read_content, save_model
 
 
-def index_in_this_process(store_uri, folders, encoder):
+def index_in_this_process(store_uri, folders, encoder, windows=None):
     """Return what was shown."""
     from muscall.launch import start_accelerator
     from muscall.search.indexing import index_folders
 
     messages = []
     try:
-        index_folders(store_uri, folders, encoder, start_accelerator(), messages.append)
+        index_folders(store_uri, folders, encoder, start_accelerator(), messages.append, windows=windows)
     finally:
         AcceleratorState._reset_state(reset_partial_state=True)
     return "\n".join(messages)
@@ -46,8 +46,8 @@ def index(encoder, tmp_path):
     """Index folders; returns the open index and what was shown."""
     from muscall.search.store import Store
 
-    def run(*folders, encoder=encoder):
-        messages = index_in_this_process(tmp_path / "store", folders, encoder)
+    def run(*folders, encoder=encoder, windows=None):
+        messages = index_in_this_process(tmp_path / "store", folders, encoder, windows)
         return Store.open(tmp_path / "store"), messages
 
     return run
@@ -67,7 +67,7 @@ def tagged(encoder, tmp_path_factory):
         file["genre"], file["bpm"] = ("Jazz", "rock", "JAZZ")[number % 3], str(100 + 10 * number)
         file.save()
     store = folder / "store" / "music"
-    index_in_this_process(store, [folder], encoder)
+    index_in_this_process(store, [folder], encoder, "all")
     return folder, Library(store)
 
 

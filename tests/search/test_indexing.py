@@ -20,6 +20,7 @@ from helpers import PRODUCED, ROOT, make_clap, read_content, run_index
 pytest.importorskip("muscall.search")
 
 import muscall.search.embedding
+import muscall.search.windows
 from muscall.encoder import MusCALLEncoder, load_encoder
 from muscall.search.files import find_audio
 from muscall.search.indexing import forget
@@ -29,7 +30,7 @@ from muscall.search.store import Store, literal
 
 
 def test_rows_are_the_windows_of_the_tracks(index, music, encoder):
-    store, _ = index(music)
+    store, _ = index(music, windows="all")
     tracks = [Path(path) for path in find_audio(music).paths]
     assert len(tracks) == 5 == len(store.tracks())
     for track in tracks:
@@ -166,7 +167,7 @@ def test_a_file_that_changes_while_it_is_read_is_not_indexed(index, music, monke
         return embed_windows(self, input_values)
 
     monkeypatch.setattr(muscall.search.embedding, "QUEUE", 1)
-    monkeypatch.setattr(muscall.search.embedding, "CHUNK", 1)
+    monkeypatch.setattr(muscall.search.windows, "CHUNK", 1)
     with monkeypatch.context() as patch:
         patch.setattr(MusCALLEncoder, "embed_windows", touch)
         _, output = index(music)

@@ -17,7 +17,7 @@ from muscall.search.map import Map, draw_map, name_regions
 
 def test_a_map_is_the_same_every_time(index, music, encoder):
     shutil.copy(music / "a b.opus", music / "copy.opus")
-    store, _ = index(music)
+    store, _ = index(music, windows="all")
     (music / "new\nline.opus").unlink()
     first, second = draw_map(store, 100), draw_map(store, 100)
     assert (first.points == second.points).all() and (first.points >= 0).all() and (first.points <= 1).all()

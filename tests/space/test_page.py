@@ -29,6 +29,7 @@ from mutagen.oggopus import OggOpus
 from playwright.sync_api import sync_playwright
 
 from muscall.search.query import Library
+from muscall.search.store import FIRST
 from processing_muscall import read_audio
 from space.demo import path_name
 
@@ -562,7 +563,7 @@ def test_the_shown_answers_become_a_playlist(page, library):
 
 
 def test_only_tracks_of_the_library_are_served(page, url, folder, library):
-    digest = {Path(row["track"]).name: row["hash"] for row in library.store.rows("start = 0").to_pylist()}
+    digest = {Path(row["track"]).name: row["hash"] for row in library.store.rows(FIRST).to_pylist()}
     get, stereo = page.request.get, digest["003.flac"]
     assert get(f"{url}tracks/{stereo}").body() == (folder / "quiet_rivers/003.flac").read_bytes()
     part = get(f"{url}tracks/{stereo}", headers={"Range": "bytes=0-99"})
