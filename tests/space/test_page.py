@@ -349,7 +349,7 @@ def test_a_player_does_not_become_that_of_another_track(page):
     page.locator(".play").click()
     wait_until_playing(page, ".player")
     now = sound(page)["src"]
-    ask(page, "fast piano")
+    ask(page, "calm piano", **{"Only tracks where": "year > 1900"})
     assert sound(page) | {"currentTime": 0} == {"src": now, "currentTime": 0, "paused": False}  # it is still there
     wait_until_playing(page, f".player[data-track='{now.rsplit('/', 1)[1]}']")
 
@@ -437,7 +437,7 @@ def test_passages_of_one_track_are_answers(page, library):
     page.get_by_label("Passages").check()
     ask(page, "calm piano", **{"Only tracks where": "title = 'Plain title'"})
     expected = library.search("calm piano", where="title = 'Plain title'", k=8, segments=True)
-    assert len(expected) == 8 and names_of(page) == ["Plain title"] * 8
+    assert len(expected) == 3 and names_of(page) == ["Plain title"] * 3
     starts = page.locator(".cards .player").evaluate_all("all => all.map(player => Number(player.dataset.start))")
     assert starts == [answer["start"] for answer in expected]
     playlist = page.get_by_role("link", name="Save as playlist").get_attribute("href")
@@ -597,7 +597,11 @@ def test_programs_get_the_answers_of_the_command_line(url, folder, library, stor
     answers = client.predict(text="calm piano", filter="year > 1991", k=3, api_name="/search")
     assert answers == json.loads(printed)
     audio = str(folder / "plain.opus")
-    assert client.predict(audio=handle_file(audio), k=2, api_name="/search") == library.search(audio=audio, k=2)
+    heard = client.predict(audio=handle_file(audio), k=2, api_name="/search")
+    for answer, expected in zip(heard, library.search(audio=audio, k=2), strict=True):
+        # Another process embeds audio with another number of threads, which changes the last digit.
+        assert answer | {"score": None} == expected | {"score": None}
+        assert answer["score"] == pytest.approx(expected["score"], abs=1e-6)
     first, second, third = (answer["track"] for answer in answers)
     request = {"like": [first, second], "unlike": [third], "without": "drums", "by": "sound", "segments": True}
     assert client.predict(**request, api_name="/search") == library.search(**request)
