@@ -14,7 +14,6 @@ from muscall.search.formatting import clock
 from muscall.search.map import draw_map, name_regions
 from muscall.search.query import Library
 from muscall.search.store import literal
-from muscall.search.text_graph import TextGraph
 from space.sound import Sound
 
 
@@ -43,11 +42,8 @@ class Demo:
 
     def __init__(self, library: Library, credits: dict[str, dict]):
         self.library, self.credits, self.sound = library, credits, Sound(library.store)
-        try:
-            text_tower = TextGraph(library.store.model["weights"])  # the model takes seconds to load
-        except ValueError:  # it could not be written, which indexing has said
-            text_tower = library.encoder
-        prompts, _ = text_tower.embed_sentences([prompt.format(word) for prompt in BANK for word in WORDS])
+        sentences = [prompt.format(word) for prompt in BANK for word in WORDS]
+        prompts, _ = library.text_tower.embed_sentences(sentences)
         self.labels = label_embeds(prompts.reshape(len(BANK), len(WORDS), -1))
         self.map = draw_map(library.store, MAP_TRACKS)
         self.dots = {track["hash"]: number for number, track in enumerate(self.map.tracks)}

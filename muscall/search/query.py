@@ -66,7 +66,7 @@ class Library:
         return encoder
 
     @cached_property
-    def _text_tower(self) -> "TextGraph | Encoder":
+    def text_tower(self) -> "TextGraph | Encoder":
         """The graph that was written with the index, or where it is missing the model."""
         from muscall.search.text_graph import TextGraph
 
@@ -196,7 +196,7 @@ class Library:
             raise ValueError(
                 f"the sentence {text!r} is the name of an audio file: expected words about music, or --audio FILE"
             )
-        text_embeds, sentence_embeds = self._text_tower.embed_sentences([text])
+        text_embeds, sentence_embeds = self.text_tower.embed_sentences([text])
         return text_embeds[0], sentence_embeds[0]
 
     def _has_words(self, text: str | None, by: str) -> bool:

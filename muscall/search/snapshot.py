@@ -23,7 +23,7 @@ class Snapshot:
 
     def __init__(self, table: lancedb.table.Table, version: int):
         table.checkout(version)
-        self.table, self.version = table, version
+        self.table = table
         rows = table.search().select(["hash", "vector"]).with_row_id(True).to_arrow()
         self.vectors = vectors(rows).astype(np.float32, copy=False)
         self._ids = rows.column("_rowid").to_numpy()
