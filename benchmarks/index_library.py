@@ -33,7 +33,7 @@ from muscall.search.files import file_state
 from muscall.search.indexing import update_index
 from muscall.search.store import Store
 from muscall.search.tags import read_tags
-from muscall.search.windows import AUTO, iter_windows
+from muscall.search.windows import AUTO, placement
 
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -60,12 +60,12 @@ def time_parts(encoder: Encoder, paths: list[Path], store: Store) -> dict[str, f
     """Return the seconds that each part of the work takes on its own."""
     spent = dict.fromkeys(("hash and tags", "decode and resample", "log-mel", "network", "write"), 0.0)
     log_mels = [module for module in encoder.model.modules() if isinstance(module, MusCALLLogMel)]
-    tables = []
+    windows, tables = placement(encoder.feature_extractor, store.windows), []
     for path in paths:
         clock = [time.perf_counter()]
         facts = {"track": str(path), "hash": hash_file(path), "state": file_state(path)} | read_tags(path)
         clock.append(time.perf_counter())
-        chunks = list(iter_windows(str(path), encoder.feature_extractor, store.windows))
+        chunks = list(encoder.feature_extractor.iter_windows(str(path), windows=windows))
         clock.append(time.perf_counter())
         mel_seconds, embedded = 0.0, []
         for chunk in chunks:

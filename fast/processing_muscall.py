@@ -2,7 +2,7 @@
 """Audio in any form to windows of mono float32 samples, and captions to tokens."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from numbers import Real
 from typing import Any
@@ -156,16 +156,19 @@ class MusCALLFeatureExtractor(SequenceFeatureExtractor):
         self,
         track: AudioSource,
         sampling_rate: float | None = None,
-        windows: int | str | None = None,
+        windows: int | str | Callable[[int], tuple[np.ndarray, np.ndarray]] | None = None,
         batch_size: int = 16,
     ) -> Iterator[BatchFeature]:
         """
-        Yield the windows of one track, a few at a time: a recording of hours needs no more memory than a song.
+        Yield the windows of one track, a few at a time: a recording of hours needs no more memory than a song. Only
+        their parts of a file are decoded.
 
         Args:
             track: One track, in any form that the call takes.
             sampling_rate (`int`, *optional*): The rate that bare samples were recorded at, in hertz (Hz).
-            windows (`int` or `str`, *optional*): See the class; defaults to the feature extractor's own setting.
+            windows (`int`, `str` or `Callable`, *optional*):
+                See the class; defaults to the feature extractor's own setting. A function gets the number of samples
+                of the track, and returns where windows begin and how much they weigh as [`window_layout`] does.
             batch_size (`int`, *optional*, defaults to 16): Windows at a time.
 
         Yields:
@@ -174,8 +177,11 @@ class MusCALLFeatureExtractor(SequenceFeatureExtractor):
         """
         size = self.window_samples
         with AudioReader(track, self.sampling_rate, sampling_rate) as reader:
-            windows = _check_windows(self.windows if windows is None else windows)
-            starts, weights = window_layout(reader.num_samples, size, windows)
+            if callable(windows):
+                starts, weights = windows(reader.num_samples)
+            else:
+                windows = _check_windows(self.windows if windows is None else windows)
+                starts, weights = window_layout(reader.num_samples, size, windows)
             for first in range(0, len(starts), batch_size):
                 chosen = slice(first, first + batch_size)
                 ends = np.minimum(starts[chosen] + size, reader.num_samples)

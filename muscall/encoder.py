@@ -35,10 +35,6 @@ from muscall.hashing import hash_folder, hash_weights
 from processing_muscall import MusCALLFeatureExtractor, MusCALLProcessor
 
 
-# Windows that the model gets at a time. All are of one track, so that no other track can change its embedding.
-CHUNK = 16
-
-
 class Encoder(ABC):
     """
     A dual encoder and what it reads.
@@ -101,10 +97,18 @@ class Encoder(ABC):
     def embed_windows(self, input_values: np.ndarray) -> np.ndarray:
         """Embed windows `(windows, samples)` as L2-normalised float32 `(windows, dim)`."""
 
-    def embed_track(self, track: AudioSource) -> np.ndarray:
-        """Embed a track of any length, in any form that the processor takes, as L2-normalised `(dim,)`."""
+    def embed_track(
+        self, track: AudioSource, windows: int | str | Callable[[int], tuple[np.ndarray, np.ndarray]] = "all"
+    ) -> np.ndarray:
+        """
+        Embed a track of any length, in any form that the processor takes, as L2-normalised `(dim,)`.
+
+        Args:
+            windows (`int`, `str` or `Callable`, *optional*, defaults to `"all"`):
+                Which windows are heard, see [`MusCALLFeatureExtractor.iter_windows`].
+        """
         total = 0
-        for batch in self.feature_extractor.iter_windows(track, windows="all", batch_size=CHUNK):
+        for batch in self.feature_extractor.iter_windows(track, windows=windows):
             total = total + batch["window_weights"] @ self.embed_windows(batch["input_values"])
         return total / np.linalg.norm(total)
 

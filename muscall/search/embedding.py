@@ -1,44 +1,21 @@
 # Copyright 2026 The MusCALL repository authors. Licensed under the Apache License, Version 2.0.
-"""Files to rows of the index: threads read ahead while the model runs, and rows are written a few tracks at a time."""
+"""Files to rows of the index, which are written a few tracks at a time."""
 
-import queue
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 
 from muscall.encoder import Encoder
-from muscall.folders import reason_of
-from muscall.hashing import hash_file
-from muscall.search.files import file_state
 from muscall.search.plan import Outcome
+from muscall.search.reading import FileParts, read_parts
 from muscall.search.store import Store, with_facts
-from muscall.search.tags import read_tags
-from muscall.search.windows import iter_windows
-from processing_muscall import MusCALLFeatureExtractor
 
 
 FLUSH_TRACKS, FLUSH_SECONDS = 64, 15  # rows are written this often; a run that is killed loses no more
-QUEUE = 8  # chunks of windows that are read ahead
-
-
-@dataclass
-class FilePart:
-    """
-    A few windows of a file, or its end.
-
-    Args:
-        facts (`dict`): What all rows of the file share: path, hash, state and tags, as far as they could be read.
-        windows (`dict[str, np.ndarray]`, *optional*): See [`iter_windows`]; `None` at the end.
-        reason (`str`): At the end of a file that could not be read: why. Empty otherwise.
-    """
-
-    facts: dict
-    windows: dict[str, np.ndarray] | None = None
-    reason: str = ""
 
 
 @dataclass
@@ -47,7 +24,7 @@ class EmbeddedFile:
     A file with the rows that it gets in the index.
 
     Args:
-        facts (`dict`): As in [`FilePart`].
+        facts (`dict`): As in [`muscall.search.reading.FilePart`].
         rows (`pa.Table`, *optional*): `None` where the content is known, comes twice, or could not be read.
         reason (`str`): Why it could not be read, empty otherwise.
     """
@@ -59,17 +36,18 @@ class EmbeddedFile:
 
 class Embedder:
     """
-    A model with threads that read files for it.
+    A model with processes that read files for it.
 
     Args:
         encoder ([`Encoder`]): The model.
-        num_threads (`int`, *optional*, defaults to 2): Files that are read at the same time.
+        num_workers (`int`, *optional*, defaults to 2):
+            Processes that read files, where there are many; see [`muscall.search.reading.read_parts`].
     """
 
-    def __init__(self, encoder: Encoder, num_threads: int = 2):
-        if num_threads < 1:
-            raise ValueError(f"the number of threads is positive, got {num_threads}")
-        self.encoder, self.num_threads = encoder, num_threads
+    def __init__(self, encoder: Encoder, num_workers: int = 2):
+        if num_workers < 0:
+            raise ValueError(f"the number of processes that read files is 0 or more, got {num_workers}")
+        self.encoder, self.num_workers = encoder, num_workers
 
     def embed(self, paths: list[str], known: set[str], windows: int | str) -> Iterator[EmbeddedFile]:
         """
@@ -80,130 +58,32 @@ class Embedder:
             windows (`int` or `str`): See [`muscall.search.windows.place_windows`].
         """
         chunks: dict[str, list] = {}
-        with ReadAhead(self.encoder.feature_extractor, paths, known, windows, self.num_threads) as parts:
+        readers: dict[str, str] = {}  # of each content the file that is embedded, where two processes read it
+        files = FileParts(paths, known, self.encoder.feature_extractor, windows)
+        with closing(read_parts(files, self.num_workers)) as parts:
             for part in parts:
-                path = part.facts["track"]
-                if part.windows is not None:
+                path, digest = part.facts["track"], part.facts["hash"]
+                if part.windows is None:
+                    embedded = chunks.pop(path, [])
+                    rows = make_rows(part.facts, embedded) if embedded and not part.reason else None
+                    yield EmbeddedFile(part.facts, rows, part.reason)
+                elif readers.setdefault(digest, path) == path:
+                    # All windows of a call are of one track, so that no other track can change its embedding.
                     embeds = self.encoder.embed_windows(part.windows.pop("input_values"))
                     chunks.setdefault(path, []).append((embeds, part.windows))
-                    continue
-                embedded = chunks.pop(path, [])
-                rows = make_rows(part.facts, embedded) if embedded and not part.reason else None
-                yield EmbeddedFile(part.facts, rows, part.reason)
 
 
 def make_rows(facts: dict, chunks: list[tuple[np.ndarray, dict]]) -> pa.Table:
     """Return the rows of one track from the embeddings of its windows, chunk by chunk."""
     embeds = np.concatenate([embeds for embeds, _ in chunks])
-    columns = {}
-    for name in ("start", "end", "weight", "duration"):
-        columns[name] = pa.array(np.concatenate([windows[name] for _, windows in chunks]))
-    columns["vector"] = pa.FixedSizeListArray.from_arrays(pa.array(embeds.ravel()), embeds.shape[1])
+    starts, ends, weights = (
+        np.concatenate([windows[name] for _, windows in chunks])
+        for name in ("window_starts", "window_ends", "window_weights")
+    )
+    duration = np.full(len(weights), weights.sum(dtype=float), np.float32)
+    vector = pa.FixedSizeListArray.from_arrays(pa.array(embeds.ravel()), embeds.shape[1])
+    columns = {"start": starts, "end": ends, "weight": weights, "duration": duration, "vector": vector}
     return with_facts(pa.table(columns), facts)
-
-
-class ReadAhead:
-    """
-    Threads that read files a bounded number of windows ahead of the model. As a context manager, it gives an iterator
-    of each file's parts, which come in order; parts of several files are mixed.
-
-    Args:
-        feature_extractor (`MusCALLFeatureExtractor`): Cuts files into windows.
-        paths (`list[str]`): The files.
-        known (`set[str]`): Hashes of contents that are not read into windows. Of each other content, one file is.
-        windows (`int` or `str`): See [`muscall.search.windows.place_windows`].
-        num_threads (`int`): Files that are read at the same time.
-    """
-
-    def __init__(
-        self,
-        feature_extractor: MusCALLFeatureExtractor,
-        paths: list[str],
-        known: set[str],
-        windows: int | str,
-        num_threads: int,
-    ):
-        self.feature_extractor, self.windows, self.num_files = feature_extractor, windows, len(paths)
-        self.todo, self.ready, self.stop = queue.SimpleQueue(), queue.Queue(QUEUE), threading.Event()
-        self.claimed, self.claiming = set(known), threading.Lock()
-        for path in paths:
-            self.todo.put(path)
-        self.threads = [threading.Thread(target=self._work, daemon=True) for _ in range(num_threads)]
-
-    def __enter__(self) -> Iterator[FilePart]:
-        for thread in self.threads:
-            thread.start()
-        return self._parts()
-
-    def __exit__(self, *exception):
-        self.stop.set()
-        for thread in self.threads:
-            thread.join()
-
-    def _parts(self) -> Iterator[FilePart]:
-        remaining = self.num_files
-        while remaining:
-            part = self.ready.get()
-            if isinstance(part, BaseException):
-                raise part
-            remaining -= part.windows is None
-            yield part
-
-    def _work(self):
-        try:
-            while not self.stop.is_set():
-                path = self.todo.get_nowait()
-                for part in read_file(path, self.feature_extractor, self.windows, self._claim):
-                    if self.stop.is_set():
-                        return
-                    self._put(part)
-        except queue.Empty:
-            pass
-        except BaseException as error:  # a fault of the program, not of a file: it is raised where parts are taken
-            self._put(error)
-
-    def _put(self, part: FilePart | BaseException):
-        while not self.stop.is_set():
-            try:
-                return self.ready.put(part, timeout=0.1)
-            except queue.Full:
-                continue
-
-    def _claim(self, digest: str) -> bool:
-        """Return whether this content is new, and so to be read by the calling thread."""
-        with self.claiming:
-            is_new = digest not in self.claimed
-            self.claimed.add(digest)
-        return is_new
-
-
-def read_file(
-    path: str, feature_extractor: MusCALLFeatureExtractor, windows: int | str, is_new: Callable[[str], bool]
-) -> Iterator[FilePart]:
-    """
-    Read a file part by part.
-
-    Args:
-        path (`str`): The file.
-        feature_extractor (`MusCALLFeatureExtractor`): Says how long windows are, and at which rate.
-        windows (`int` or `str`): See [`muscall.search.windows.place_windows`].
-        is_new (`Callable[[str], bool]`): Called with the hash of the content: whether it is read into windows.
-    """
-    facts, reason = {"track": path, "hash": ""}, ""
-    try:
-        facts["state"] = file_state(path)
-        facts["hash"] = hash_file(path)
-        if facts["state"].startswith("0 "):
-            raise ValueError("is empty: 0 bytes")
-        facts |= read_tags(path)
-        if is_new(facts["hash"]):
-            for chunk in iter_windows(path, feature_extractor, windows):
-                yield FilePart(facts, chunk)
-        if file_state(path) != facts["state"]:
-            raise ValueError("it changed while it was read: index again")
-    except Exception as error:  # decoders raise whatever a damaged file leads them to: it is listed, the others go on
-        reason = reason_of(error).removeprefix(f"{path} ")
-    yield FilePart(facts, reason=reason)
 
 
 class RowWriter:

@@ -20,7 +20,7 @@ from muscall.search.query import recall
 from muscall.search.stats import save_report
 from muscall.search.store import Store, lock
 from muscall.search.text_graph import write_text_graph
-from muscall.search.windows import open_index
+from muscall.search.windows import AUTO, parse_windows
 from muscall.search.words import update_words
 
 
@@ -41,7 +41,7 @@ def index_folders(
     encoder: Encoder,
     accelerator: Accelerator,
     show: Callable[[str], None],
-    num_threads: int = 2,
+    num_workers: int = 2,
     ray_workers: int | None = None,
     files: list[str] | None = None,
     windows: int | str | None = None,
@@ -56,7 +56,7 @@ def index_folders(
         accelerator (`Accelerator`): Shares the work over its processes.
         show (`Callable[[str], None]`): Called in the main process with what a person should read, as soon as it is
             known: `print`, for instance.
-        num_threads (`int`, *optional*, defaults to 2): Files that each process reads at the same time.
+        num_workers (`int`, *optional*, defaults to 2): See [`Embedder`].
         ray_workers (`int`, *optional*): Embed with so many workers of a Ray cluster instead.
         files (`list[str]`, *optional*): See [`make_plan`].
         windows (`int` or `str`, *optional*): See [`open_index`].
@@ -69,7 +69,7 @@ def index_folders(
     encoder.use_bfloat16()
     with lock(store_uri) if accelerator.is_main_process else nullcontext():
         if ray_workers is None:
-            report = update_index(store_uri, folders, Embedder(encoder, num_threads), accelerator, files, windows)
+            report = update_index(store_uri, folders, Embedder(encoder, num_workers), accelerator, files, windows)
         else:
             require_extra("cluster", "ray", "lance_ray")
             from muscall.search.ray_indexing import update_index_with_ray
@@ -82,6 +82,30 @@ def index_folders(
             describe(store, folders, encoder, show)
             approximate(store, encoder, show)
     return report
+
+
+def open_index(store_uri: str | Path, encoder: Encoder, windows: int | str | None = None) -> Store:
+    """
+    Open the index that is to be brought up to date, or make one where there is none.
+
+    Args:
+        store_uri (`str` or `Path`): See [`Store`].
+        encoder ([`Encoder`]): The model.
+        windows (`int` or `str`, *optional*):
+            Which windows of a track it has, see [`place_windows`]. By default those of the
+            index that is there, `"auto"` of a new one.
+
+    Raises:
+        `ValueError`: if there is an index of another model or of other windows.
+    """
+    wanted = AUTO if windows is None else parse_windows(windows)
+    store = Store.open_or_create(store_uri, encoder.describe() | {"windows": wanted})
+    if windows is not None and store.windows != wanted:
+        raise ValueError(
+            f"the index {store_uri} was made with --windows {store.windows}, which cannot be changed to {wanted}: "
+            "leave --windows out to go on with it, or make an index of its own with another --store"
+        )
+    return store
 
 
 def update_index(

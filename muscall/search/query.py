@@ -184,9 +184,9 @@ class Library:
         return self._embed_file(audio, file_state(audio))
 
     def _embed_track(self, audio) -> np.ndarray:
-        from muscall.search.windows import embed_track  # it imports torch
+        from muscall.search.windows import placement  # it imports torch
 
-        return embed_track(self.encoder, audio, self.store.windows)
+        return self.encoder.embed_track(audio, placement(self.encoder.feature_extractor, self.store.windows))
 
     def _embed_text(self, text: str) -> tuple[np.ndarray, np.ndarray]:
         check_text(text, "sentence")

@@ -12,9 +12,9 @@ from lance_ray import write_lance
 
 from muscall.encoder import Encoder, load_encoder
 from muscall.search.embedding import Embedder, write_copies
+from muscall.search.indexing import open_index
 from muscall.search.plan import Outcome, Report, finish, make_plan
 from muscall.search.store import COLUMNS, TABLE, Store
-from muscall.search.windows import open_index
 
 
 TRACKS_AT_ONCE = 20_000  # written together; a run that is killed loses no more
@@ -38,7 +38,7 @@ class RayEmbedder:
         encoder, self.known, self.windows = load_encoder(model), ray.get(known), windows
         encoder.model.to(torch.accelerator.current_accelerator(check_available=True) or "cpu")
         encoder.use_bfloat16()
-        self.embedder = Embedder(encoder)
+        self.embedder = Embedder(encoder, num_workers=0)  # the cluster has as many of these as it has room for
         self.schema = schema.append(pa.field("problem", pa.string()))
 
     def __call__(self, batch: pa.Table) -> pa.Table:
@@ -83,7 +83,7 @@ def update_index_with_ray(
     Args:
         num_workers (`int`): How many workers embed, each with one core, or one GPU where the cluster has some.
         files (`list[str]`, *optional*): See [`muscall.search.plan.make_plan`].
-        windows (`int` or `str`, *optional*): See [`muscall.search.windows.open_index`].
+        windows (`int` or `str`, *optional*): See [`muscall.search.indexing.open_index`].
     """
     if num_workers < 1:
         raise ValueError(f"the number of Ray workers is positive, got {num_workers}")

@@ -7,6 +7,7 @@ import shutil
 import signal
 import sys
 import time
+from functools import partialmethod
 from pathlib import Path
 
 import numpy as np
@@ -20,13 +21,13 @@ from helpers import PRODUCED, ROOT, make_clap, read_content, run_index
 pytest.importorskip("muscall.search")
 
 import muscall.search.embedding
-import muscall.search.windows
 from muscall.encoder import MusCALLEncoder, load_encoder
 from muscall.search.files import find_audio
 from muscall.search.indexing import forget
 from muscall.search.query import Library
 from muscall.search.snapshot import vectors
 from muscall.search.store import Store, literal
+from processing_muscall import MusCALLFeatureExtractor
 
 
 def test_rows_are_the_windows_of_the_tracks(index, music, encoder):
@@ -166,9 +167,9 @@ def test_a_file_that_changes_while_it_is_read_is_not_indexed(index, music, monke
         time.sleep(0.05)
         return embed_windows(self, input_values)
 
-    monkeypatch.setattr(muscall.search.embedding, "QUEUE", 1)
-    monkeypatch.setattr(muscall.search.windows, "CHUNK", 1)
+    window_by_window = partialmethod(MusCALLFeatureExtractor.iter_windows, batch_size=1)
     with monkeypatch.context() as patch:
+        patch.setattr(MusCALLFeatureExtractor, "iter_windows", window_by_window)
         patch.setattr(MusCALLEncoder, "embed_windows", touch)
         _, output = index(music)
     assert "a b.opus: it changed while it was read" in output

@@ -17,11 +17,11 @@ from helpers import PRODUCED, nest_chapters, read_content, run_index
 
 pytest.importorskip("muscall.search")
 
-import muscall.search.embedding
 from muscall.search.indexing import forget
 from muscall.search.plan import make_plan
 from muscall.search.query import Library
 from muscall.search.store import literal
+from processing_muscall import MusCALLFeatureExtractor
 
 
 UMLAUTS = {form: unicodedata.normalize(form, "Björk – Jóga") for form in ("NFC", "NFD")}
@@ -122,14 +122,14 @@ def test_whatever_a_file_raises_it_is_listed(index, three, monkeypatch):
     soundfile.write(three / "tags.mp3", 0.3 * np.sin(np.arange(16000) / 20), 8000)
     (three / "tags.mp3").write_bytes(nest_chapters(1000) + (three / "tags.mp3").read_bytes())
     shutil.copy(PRODUCED[18], three / "decoder.opus")
-    iter_windows = muscall.search.embedding.iter_windows
+    iter_windows = MusCALLFeatureExtractor.iter_windows
 
-    def fail(source, *arguments):
-        if source.endswith("decoder.opus"):
+    def fail(self, track, **options):
+        if track.endswith("decoder.opus"):
             raise RuntimeError("out of range")
-        return iter_windows(source, *arguments)
+        return iter_windows(self, track, **options)
 
-    monkeypatch.setattr(muscall.search.embedding, "iter_windows", fail)
+    monkeypatch.setattr(MusCALLFeatureExtractor, "iter_windows", fail)
     store, output = index(three)
     assert "4 tracks (1 new)" in output and "3 files could not be read" in output
     assert "pipe.mp3: is no file, but a pipe" in output

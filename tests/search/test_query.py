@@ -14,7 +14,6 @@ pytest.importorskip("muscall.search")
 
 import mutagen
 
-import muscall.search.windows
 from muscall.search.query import Library
 from muscall.search.snapshot import vectors
 from muscall.search.store import literal
@@ -60,10 +59,8 @@ def test_a_file_is_embedded_once(tagged, encoder, tmp_path, monkeypatch):
     folder, store = tagged[0], tagged[1].store
     music, heard = Library(store.uri), []
     monkeypatch.setattr(music, "encoder", encoder)
-    embed = muscall.search.windows.embed_track
-    monkeypatch.setattr(
-        muscall.search.windows, "embed_track", lambda *arguments: heard.append(arguments[1]) or embed(*arguments)
-    )
+    embed = encoder.embed_track
+    monkeypatch.setattr(encoder, "embed_track", lambda *arguments: heard.append(arguments[0]) or embed(*arguments))
     path = str(shutil.copy(folder / "3.opus", tmp_path))
     first = music.search(audio=path)
     assert music.search(audio=path) == first and heard == [path]

@@ -17,7 +17,7 @@ from muscall.search.query import Library
 from muscall.search.recordings import read_recordings
 from muscall.search.stats import library_stats
 from muscall.search.store import Store, literal
-from muscall.search.windows import AUTO_WINDOWS, embed_track, iter_windows, parse_windows, place_windows
+from muscall.search.windows import AUTO_WINDOWS, parse_windows, place_windows, placement
 from processing_muscall import MusCALLFeatureExtractor, read_audio, window_layout
 
 
@@ -76,8 +76,8 @@ def test_windows_are_those_of_the_whole_file(songs, tmp_path, name):
                 file.write(sound[first : first + rate])
     extractor = MusCALLFeatureExtractor()
     whole = read_audio(str(path), extractor.sampling_rate)
-    (chunk,) = iter_windows(str(path), extractor, 4)
-    for window, start in zip(chunk["input_values"], chunk["start"], strict=True):
+    (batch,) = extractor.iter_windows(str(path), windows=placement(extractor, 4))
+    for window, start in zip(batch["input_values"], batch["window_starts"], strict=True):
         first = round(float(start) * extractor.sampling_rate)
         np.testing.assert_allclose(window, whole[first : first + len(window)], atol=2e-6)
 
@@ -99,7 +99,8 @@ def test_rows_of_a_few_windows(index, songs, encoder, windows):
         np.testing.assert_allclose(lengths, min(size, length), atol=1e-3)
         digest = rows["hash"][0].as_py()
         whole = read_recordings(store, [digest])[digest].embed
-        np.testing.assert_allclose(embed_track(encoder, str(path), windows), whole, atol=1e-5)
+        heard = encoder.embed_track(str(path), placement(encoder.feature_extractor, windows))
+        np.testing.assert_allclose(heard, whole, atol=1e-5)
         # A file that is asked for is heard as the index hears it.
         np.testing.assert_allclose(Library(store.uri).embed_audio(str(path)), whole, atol=1e-5)
 
