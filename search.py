@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 # OpenMP reads this when torch is imported, which is why the commands import what they need. Threads that wait then
-# leave the cores to what reads files (1.3x).
+# leave the cores to the threads that read files (1.3x).
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 DEFAULT_STORE = CACHE / "library"
@@ -47,9 +47,7 @@ def parse_arguments(args: list[str] | None = None) -> argparse.Namespace:
         default=str(Path(__file__).parent),
         help="a checkpoint: a folder or a Hub id; default: this checkout",
     )
-    index.add_argument(
-        "--num_workers", type=int, default=2, help="processes that read files, where there are many (default: 2)"
-    )
+    index.add_argument("--num_threads", type=int, help="files read at a time (default: one a core, from 2 to 8)")
     index.add_argument(
         "--windows",
         help="how many windows of a track are embedded: a number, evenly spread; all; or auto, 3 of a song and all of "
@@ -134,7 +132,7 @@ def run_index(arguments: argparse.Namespace):
         load_encoder(arguments.model),
         accelerator,
         print,
-        arguments.num_workers,
+        arguments.num_threads,
         arguments.ray_workers,
         windows=windows,
     )

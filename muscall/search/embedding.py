@@ -3,19 +3,20 @@
 
 import time
 from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import torch
 
 from muscall.encoder import Encoder
 from muscall.search.plan import Outcome
-from muscall.search.reading import FileParts, read_parts
+from muscall.search.reading import ReadAhead
 from muscall.search.store import Store, with_facts
 
 
 FLUSH_TRACKS, FLUSH_SECONDS = 64, 15  # rows are written this often; a run that is killed loses no more
+MAX_THREADS = 8  # more read no faster, not even for a GPU
 
 
 @dataclass
@@ -36,18 +37,20 @@ class EmbeddedFile:
 
 class Embedder:
     """
-    A model with processes that read files for it.
+    A model with threads that read files for it.
 
     Args:
         encoder ([`Encoder`]): The model.
-        num_workers (`int`, *optional*, defaults to 2):
-            Processes that read files, where there are many; see [`muscall.search.reading.read_parts`].
+        num_threads (`int`, *optional*):
+            Files that are read at the same time. By default as many as PyTorch has threads, between 2 and 8.
     """
 
-    def __init__(self, encoder: Encoder, num_workers: int = 2):
-        if num_workers < 0:
-            raise ValueError(f"the number of processes that read files is 0 or more, got {num_workers}")
-        self.encoder, self.num_workers = encoder, num_workers
+    def __init__(self, encoder: Encoder, num_threads: int | None = None):
+        if num_threads is None:
+            num_threads = min(max(2, torch.get_num_threads()), MAX_THREADS)
+        if num_threads < 1:
+            raise ValueError(f"the number of threads is positive, got {num_threads}")
+        self.encoder, self.num_threads = encoder, num_threads
 
     def embed(self, paths: list[str], known: set[str], windows: int | str) -> Iterator[EmbeddedFile]:
         """
@@ -57,27 +60,25 @@ class Embedder:
             known (`set[str]`): Hashes of contents that need no rows, because the index has them.
             windows (`int` or `str`): See [`muscall.search.windows.place_windows`].
         """
-        chunks: dict[str, list] = {}
-        readers: dict[str, str] = {}  # of each content the file that is embedded, where two processes read it
-        files = FileParts(paths, known, self.encoder.feature_extractor, windows)
-        with closing(read_parts(files, self.num_workers)) as parts:
+        batches: dict[str, list] = {}
+        with ReadAhead(self.encoder.feature_extractor, paths, known, windows, self.num_threads) as parts:
             for part in parts:
-                path, digest = part.facts["track"], part.facts["hash"]
-                if part.windows is None:
-                    embedded = chunks.pop(path, [])
-                    rows = make_rows(part.facts, embedded) if embedded and not part.reason else None
-                    yield EmbeddedFile(part.facts, rows, part.reason)
-                elif readers.setdefault(digest, path) == path:
+                path = part.facts["track"]
+                if part.windows is not None:
                     # All windows of a call are of one track, so that no other track can change its embedding.
                     embeds = self.encoder.embed_windows(part.windows.pop("input_values"))
-                    chunks.setdefault(path, []).append((embeds, part.windows))
+                    batches.setdefault(path, []).append((embeds, part.windows))
+                    continue
+                embedded = batches.pop(path, [])
+                rows = make_rows(part.facts, embedded) if embedded and not part.reason else None
+                yield EmbeddedFile(part.facts, rows, part.reason)
 
 
-def make_rows(facts: dict, chunks: list[tuple[np.ndarray, dict]]) -> pa.Table:
-    """Return the rows of one track from the embeddings of its windows, chunk by chunk."""
-    embeds = np.concatenate([embeds for embeds, _ in chunks])
+def make_rows(facts: dict, batches: list[tuple[np.ndarray, dict]]) -> pa.Table:
+    """Return the rows of one track from the embeddings of its windows, batch by batch."""
+    embeds = np.concatenate([embeds for embeds, _ in batches])
     starts, ends, weights = (
-        np.concatenate([windows[name] for _, windows in chunks])
+        np.concatenate([windows[name] for _, windows in batches])
         for name in ("window_starts", "window_ends", "window_weights")
     )
     duration = np.full(len(weights), weights.sum(dtype=float), np.float32)

@@ -41,7 +41,7 @@ def index_folders(
     encoder: Encoder,
     accelerator: Accelerator,
     show: Callable[[str], None],
-    num_workers: int = 2,
+    num_threads: int | None = None,
     ray_workers: int | None = None,
     files: list[str] | None = None,
     windows: int | str | None = None,
@@ -56,7 +56,7 @@ def index_folders(
         accelerator (`Accelerator`): Shares the work over its processes.
         show (`Callable[[str], None]`): Called in the main process with what a person should read, as soon as it is
             known: `print`, for instance.
-        num_workers (`int`, *optional*, defaults to 2): See [`Embedder`].
+        num_threads (`int`, *optional*): See [`Embedder`].
         ray_workers (`int`, *optional*): Embed with so many workers of a Ray cluster instead.
         files (`list[str]`, *optional*): See [`make_plan`].
         windows (`int` or `str`, *optional*): See [`open_index`].
@@ -69,7 +69,7 @@ def index_folders(
     encoder.use_bfloat16()
     with lock(store_uri) if accelerator.is_main_process else nullcontext():
         if ray_workers is None:
-            report = update_index(store_uri, folders, Embedder(encoder, num_workers), accelerator, files, windows)
+            report = update_index(store_uri, folders, Embedder(encoder, num_threads), accelerator, files, windows)
         else:
             require_extra("cluster", "ray", "lance_ray")
             from muscall.search.ray_indexing import update_index_with_ray

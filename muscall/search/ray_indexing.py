@@ -38,7 +38,7 @@ class RayEmbedder:
         encoder, self.known, self.windows = load_encoder(model), ray.get(known), windows
         encoder.model.to(torch.accelerator.current_accelerator(check_available=True) or "cpu")
         encoder.use_bfloat16()
-        self.embedder = Embedder(encoder, num_workers=0)  # the cluster has as many of these as it has room for
+        self.embedder = Embedder(encoder, num_threads=2)  # as it has one core
         self.schema = schema.append(pa.field("problem", pa.string()))
 
     def __call__(self, batch: pa.Table) -> pa.Table:

@@ -1,13 +1,15 @@
 # Copyright 2026 The MusCALL repository authors. Licensed under the Apache License, Version 2.0.
-"""Files of music to their windows, read by processes of their own while the model runs."""
+"""
+Files of music to their windows, read by threads while the model runs. The decoders let other threads run meanwhile,
+so that processes would be no faster: benchmarks/README.md has both.
+"""
 
-import multiprocessing
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+import queue
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from muscall.folders import reason_of
 from muscall.hashing import hash_file
@@ -17,8 +19,7 @@ from muscall.search.windows import placement
 from processing_muscall import MusCALLFeatureExtractor
 
 
-# Processes take some seconds to start: for fewer files than this, reading them in this process is as fast.
-MANY_FILES = 60
+QUEUE = 8  # batches of windows that are read ahead
 
 
 @dataclass
@@ -38,75 +39,105 @@ class FilePart:
     reason: str = ""
 
 
-class FileParts(IterableDataset):
+class ReadAhead:
     """
-    The parts of files, file by file. Each worker of a data loader reads its share of the files.
+    Threads that read files a bounded number of windows ahead of the model. As a context manager, it gives an iterator
+    of each file's parts, which come in order; parts of several files are mixed.
 
     Args:
-        paths (`list[str]`): The files.
-        known (`set[str]`): Hashes of contents that are not read into windows. Each process reads another one once.
         feature_extractor (`MusCALLFeatureExtractor`): Cuts files into windows.
+        paths (`list[str]`): The files.
+        known (`set[str]`): Hashes of contents that are not read into windows. Of each other content, one file is.
         windows (`int` or `str`): See [`muscall.search.windows.place_windows`].
+        num_threads (`int`): Files that are read at the same time.
     """
 
     def __init__(
-        self, paths: list[str], known: set[str], feature_extractor: MusCALLFeatureExtractor, windows: int | str
+        self,
+        feature_extractor: MusCALLFeatureExtractor,
+        paths: list[str],
+        known: set[str],
+        windows: int | str,
+        num_threads: int,
     ):
-        self.paths, self.known = paths, known
-        self.feature_extractor, self.windows = feature_extractor, windows
+        self.feature_extractor, self.windows, self.num_files = feature_extractor, windows, len(paths)
+        self.todo, self.ready, self.stop = queue.SimpleQueue(), queue.Queue(QUEUE), threading.Event()
+        self.claimed, self.claiming = set(known), threading.Lock()
+        for path in paths:
+            self.todo.put(path)
+        self.threads = [threading.Thread(target=self._work, daemon=True) for _ in range(num_threads)]
 
-    def __iter__(self) -> Iterator[FilePart]:
-        worker, known = get_worker_info(), set(self.known)
-        for path in self.paths if worker is None else self.paths[worker.id :: worker.num_workers]:
-            for part in self.read_file(path, known):
-                yield part
-            known.add(part.facts["hash"])
+    def __enter__(self) -> Iterator[FilePart]:
+        for thread in self.threads:
+            thread.start()
+        return self._parts()
 
-    def read_file(self, path: str, known: set[str]) -> Iterator[FilePart]:
-        """Read a file part by part: nothing but its end if its content is known, or it cannot be read."""
-        facts, reason = {"track": path, "hash": ""}, ""
+    def __exit__(self, *exception):
+        self.stop.set()
+        for thread in self.threads:
+            thread.join()
+
+    def _parts(self) -> Iterator[FilePart]:
+        remaining = self.num_files
+        while remaining:
+            part = self.ready.get()
+            if isinstance(part, BaseException):
+                raise part
+            remaining -= part.windows is None
+            yield part
+
+    def _work(self):
         try:
-            facts["state"] = file_state(path)
-            facts["hash"] = hash_file(path)
-            if facts["state"].startswith("0 "):
-                raise ValueError("is empty: 0 bytes")
-            facts |= read_tags(path)
-            if facts["hash"] not in known:
-                windows = placement(self.feature_extractor, self.windows)
-                for batch in self.feature_extractor.iter_windows(path, windows=windows):
-                    yield FilePart(facts, dict(batch))
-            if file_state(path) != facts["state"]:
-                raise ValueError("it changed while it was read: index again")
-        except Exception as error:  # decoders raise whatever a damaged file leads them to: it is listed, others go on
-            reason = reason_of(error).removeprefix(f"{path} ")
-        yield FilePart(facts, reason=reason)
+            while not self.stop.is_set():
+                path = self.todo.get_nowait()
+                for part in read_file(path, self.feature_extractor, self.windows, self._claim):
+                    if self.stop.is_set():
+                        return
+                    self._put(part)
+        except queue.Empty:
+            pass
+        except BaseException as error:  # a fault of the program, not of a file: it is raised where parts are taken
+            self._put(error)
+
+    def _put(self, part: FilePart | BaseException):
+        while not self.stop.is_set():
+            try:
+                return self.ready.put(part, timeout=0.1)
+            except queue.Full:
+                continue
+
+    def _claim(self, digest: str) -> bool:
+        """Return whether this content is new, and so to be read by the calling thread."""
+        with self.claiming:
+            is_new = digest not in self.claimed
+            self.claimed.add(digest)
+        return is_new
 
 
-def read_parts(files: FileParts, num_workers: int) -> Iterator[FilePart]:
+def read_file(
+    path: str, feature_extractor: MusCALLFeatureExtractor, windows: int | str, is_new: Callable[[str], bool]
+) -> Iterator[FilePart]:
     """
-    Yield the parts of files, each file's in order; those of several files are mixed. Contents that two processes read
-    at the same time come twice.
+    Read a file part by part.
 
     Args:
-        files ([`FileParts`]): The files.
-        num_workers (`int`): Processes that read `MANY_FILES` or more; fewer are read in this process.
+        path (`str`): The file.
+        feature_extractor (`MusCALLFeatureExtractor`): Says how long windows are, and at which rate.
+        windows (`int` or `str`): See [`muscall.search.windows.place_windows`].
+        is_new (`Callable[[str], bool]`): Called with the hash of the content: whether it is read into windows.
     """
-    if num_workers == 0 or len(files.paths) < MANY_FILES:
-        yield from _read_ahead(iter(files))
-        return
-    # A fork of this process, whose model and index have threads, could hang. All workers are forks of one process
-    # that has nothing but what reading needs.
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
-    yield from DataLoader(
-        files, batch_size=None, num_workers=num_workers, multiprocessing_context=context, in_order=False
-    )
-
-
-def _read_ahead(parts: Iterator[FilePart]) -> Iterator[FilePart]:
-    """Yield parts; a thread reads the next one meanwhile."""
-    with ThreadPoolExecutor(1) as pool:
-        following = pool.submit(next, parts, None)
-        while (part := following.result()) is not None:
-            following = pool.submit(next, parts, None)
-            yield part
+    facts, reason = {"track": path, "hash": ""}, ""
+    try:
+        facts["state"] = file_state(path)
+        facts["hash"] = hash_file(path)
+        if facts["state"].startswith("0 "):
+            raise ValueError("is empty: 0 bytes")
+        facts |= read_tags(path)
+        if is_new(facts["hash"]):
+            for batch in feature_extractor.iter_windows(path, windows=placement(feature_extractor, windows)):
+                yield FilePart(facts, dict(batch))
+        if file_state(path) != facts["state"]:
+            raise ValueError("it changed while it was read: index again")
+    except Exception as error:  # decoders raise whatever a damaged file leads them to: it is listed, the others go on
+        reason = reason_of(error).removeprefix(f"{path} ")
+    yield FilePart(facts, reason=reason)
