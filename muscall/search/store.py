@@ -312,7 +312,7 @@ class Store:
     def _search_on_disk(self, vector, count, condition, exact, columns, among) -> list[dict]:
         conditions = [condition] if among is None else _conditions_on(among, condition)
         rows, total = [], self.table.count_rows()
-        count = total if count is None else min(count, total)
+        count = max(1, total if count is None else min(count, total))
         for condition in conditions:
             query = self.table.search(vector, vector_column_name="vector").distance_type("dot").limit(count)
             # An approximate index walks past rows that do not meet a condition, and may come back with too few.
@@ -366,18 +366,20 @@ class Store:
 
     def sample(self, count: int) -> np.ndarray:
         """Return vectors `(windows, dim)` of up to `count` windows from all over the table, the same at every call."""
-        return _sample(self.table, count)
+        return self._sample(self.table, count)
 
     def sample_words(self, count: int) -> np.ndarray:
         """Return vectors `(tracks, sentence_dim)` of up to `count` descriptions, the same at every call."""
-        rows = _sample(self.words, count).astype(np.float32)
+        rows = self._sample(self.words, count)
         return rows[rows.any(axis=1)]
 
-
-def _sample(table: lancedb.table.Table, count: int) -> np.ndarray:
-    total = table.count_rows()
-    offsets = np.unique(np.linspace(0, total - 1, min(count, total)).astype(int)).tolist()
-    return vectors(table.take_offsets(offsets).select(["vector"]).to_arrow())
+    def _sample(self, table: lancedb.table.Table, count: int) -> np.ndarray:
+        snapshot = self._in_memory(table)
+        total = table.count_rows() if snapshot is None else len(snapshot.vectors)
+        offsets = np.unique(np.linspace(0, total - 1, min(count, total)).astype(int))
+        if snapshot is not None:
+            return snapshot.vectors[offsets]
+        return vectors(table.take_offsets(offsets.tolist()).select(["vector"]).to_arrow())
 
 
 def _is_approximate(table: lancedb.table.Table) -> bool:
