@@ -8,7 +8,10 @@ function listen() {
   let isConverted = false; // whether the browser cannot play the file itself
   let offset = 0; // of the converted passage within the track, in seconds
 
-  const clock = seconds => `${Math.floor(seconds / 60)}:${String(Math.floor(seconds % 60)).padStart(2, "0")}`;
+  const clock = time => {
+    const parts = [time / 3600, (time / 60) % 60, time % 60].map(part => String(Math.floor(part)));
+    return (time < 3600 ? parts.slice(1) : parts).map((part, i) => (i ? part.padStart(2, "0") : part)).join(":");
+  };
   const duration = () => Number(player.dataset.duration);
   const position = () => Math.min(offset + audio.currentTime, duration());
 

@@ -126,11 +126,22 @@ def read_stereo(path: str, start: float, seconds: float) -> np.ndarray:
             file.seek(min(round(start * file.samplerate), file.frames))
             samples = file.read(round(seconds * file.samplerate), dtype="float32", always_2d=True)[:, :2]
             rate = file.samplerate
-    except soundfile.LibsndfileError:  # what only the reader of the model can read, it reads in mono
+    except soundfile.LibsndfileError:
+        return read_other(path, start, seconds)
+    return samples if rate == PLAY_RATE else soxr.resample(samples, rate, PLAY_RATE)
+
+
+def read_other(path: str, start: float, seconds: float) -> np.ndarray:
+    """Return what [`read_stereo`] does, of a file that soundfile cannot read; in mono where torchcodec cannot."""
+    try:
+        from torchcodec.decoders import AudioDecoder
+
+        decoder = AudioDecoder(path, sample_rate=PLAY_RATE)
+        return decoder.get_samples_played_in_range(start, start + seconds).data[:2].numpy().T
+    except (ImportError, RuntimeError, ValueError):  # of torchcodec, which is missing or finds no FFmpeg, or of FFmpeg
         from processing_muscall import read_audio  # takes seconds to import
 
         return read_audio(path, PLAY_RATE, start, seconds)[:, None]
-    return samples if rate == PLAY_RATE else soxr.resample(samples, rate, PLAY_RATE)
 
 
 def draw_waveform(path: str, duration: float) -> str:
