@@ -83,9 +83,11 @@ class Sound:
         """Return the loudness of a track over its time as a picture."""
         try:
             picture = self.drawn(request.path_params["digest"])
-        except (ValueError, OSError, soundfile.LibsndfileError):
+        except (ValueError, OSError):
             return PlainTextResponse(GONE, 404)
-        return Response(picture, headers={"Cache-Control": "max-age=3600"}, media_type="image/svg+xml")
+        except soundfile.LibsndfileError:  # the strip stays a line
+            return Response(status_code=204)
+        return Response(picture, media_type="image/svg+xml")
 
     def playlist(self, request: Request) -> Response:
         """Return the tracks that an address names as a playlist."""

@@ -200,7 +200,7 @@ def sound(page):
 
 def wait_until_playing(page, selector, after=0.3):
     """Wait until the player that the selector names, and no other, plays."""
-    page.wait_for_function(f"document.querySelector({selector!r}).matches('.playing')")
+    page.wait_for_function(f"document.querySelector({selector!r})?.matches('.playing')")
     page.wait_for_function(f"document.querySelector('audio').currentTime > {after}")
     assert page.locator(".player.playing").count() == 1
 
@@ -334,8 +334,9 @@ def test_the_strip_is_a_waveform(page, url, folder, library):
     with page.expect_response("**/waveforms/*.svg") as shown:
         ask(page, "calm piano", **{"Only tracks where": "track like '%003.flac'"})
     digest = library.store.rows(f"track = '{folder / STEREO[0]}'").column("hash")[0].as_py()
-    assert shown.value.url == f"{url}waveforms/{digest}.svg" and shown.value.status == 200
-    assert shown.value.text().startswith("<svg") and page.locator(".strip .wave").bounding_box()["height"] == 30
+    assert shown.value.url == f"{url}waveforms/{digest}.svg" and shown.value.text().startswith("<svg")
+    page.wait_for_function("getComputedStyle(document.querySelector('.wave')).maskImage.startsWith('url(\"blob:')")
+    assert page.locator(".strip .wave").is_visible()
 
 
 def test_an_answer_that_is_gone_does_not_go_on_playing(page):
