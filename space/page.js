@@ -165,7 +165,7 @@ function listen() {
       const answer = await fetch(`waveforms/${track}.svg`, { priority: "low" }).catch(() => null);
       if (answer?.status !== 200) continue;
       const image = `mask-image: url(${URL.createObjectURL(await answer.blob())})`;
-      waves.sheet.insertRule(`.wave[data-track="${track}"] { ${image}; visibility: visible; }`);
+      waves.sheet.insertRule(`.wave[data-track="${track}"] { ${image}; visibility: visible !important; }`);
     }
     isDrawing = false;
   }
