@@ -67,8 +67,9 @@ def open_library(folder: Path, model: str, store: str | None) -> "Library":
         name = hashlib.sha256(f"{folder} {hash_weights(Path(model))}".encode(errors="surrogateescape"))
         store = str(CACHE / f"space-{name.hexdigest()[:16]}")
     say(f"Comparing {folder} with its index")
-    if is_indexed(folder, store, Path(model)):
-        return Library(store, model)
+    library = open_indexed(folder, store, Path(model))
+    if library is not None:
+        return library
     say(f"Loading the model {model}")
     from transformers.utils.logging import disable_progress_bar
 
@@ -86,22 +87,23 @@ def open_library(folder: Path, model: str, store: str | None) -> "Library":
     return library
 
 
-def is_indexed(folder: Path, store_uri: str, model: Path) -> bool:
-    """Return whether an index of this model has all of a folder, with its words and the graph of the text tower."""
+def open_indexed(folder: Path, store: str, model: Path) -> "Library | None":
+    """Return an index that is of this model and has all of a folder, words and text tower too, or `None`."""
     from muscall.search.plan import make_plan
-    from muscall.search.store import Store
+    from muscall.search.query import Library
     from muscall.search.text_graph import TextGraph
 
     try:
-        store = Store.open(store_uri)
-        TextGraph(weights := store.model["weights"])
-        if hash_weights(model) != weights:
-            return False
+        library = Library(store, str(model))
+        library.text_tower = TextGraph(weights := library.store.model["weights"])  # it would load it once more
     except ValueError:
-        return False
-    plan = make_plan(store, [folder])
+        return None
+    if hash_weights(model) != weights:
+        return None
+    # The plan of an index run is made again, under the lock that keeps others from changing the index meanwhile.
+    plan = make_plan(library.store, [folder])
     states = {(track, state) for track, known in plan.known.items() for state in known}
-    return bool(states) and not (plan.todo or plan.stale) and states == store.tracks_with_words()
+    return library if not (plan.todo or plan.stale) and states == library.store.tracks_with_words() else None
 
 
 def main():

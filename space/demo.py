@@ -2,18 +2,20 @@
 """The answers of the page: a request of a visitor to HTML."""
 
 import re
+from collections.abc import Collection
 from pathlib import Path
 from urllib.parse import urlencode
 
 from jinja2 import Environment, FileSystemLoader
+from scipy.spatial import KDTree
 
 from muscall.evaluation.zero_shot import BANK, label_embeds
 from muscall.search.duplicates import find_duplicates
-from muscall.search.filters import parse_filter
 from muscall.search.formatting import clock
 from muscall.search.map import draw_map, name_regions
 from muscall.search.query import Library
 from muscall.search.store import literal
+from muscall.search.words import TRACK_NUMBER, spaced
 from space.sound import Sound
 
 
@@ -26,7 +28,8 @@ WORDS = [word for group in LABELS.values() for word in group]
 MAP_TRACKS = 1000  # more dots than these cannot be told apart, let alone clicked
 # An answer is weak below this cosine, where sentences about no music at all end up, and below half of the best one.
 WEAK, WEAK_SHARE = 0.2, 0.5
-NO_ANSWER = {"score": 1.0, "parts": {"sound": 1.0}}  # of what is shown besides answers
+NO_ANSWER = {"score": 1.0, "parts": {"sound": 1.0}, "start": 0.0}  # of what is shown besides answers: whole tracks
+BY = {"both": "", "sound": " by sound alone", "words": " by words alone"}
 TEMPLATES = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True)
 PARTS = TEMPLATES.get_template("parts.html").module
 
@@ -58,7 +61,7 @@ class Demo:
         Args:
             seeds (`list[dict]`): Tracks, each with its `kind`, `"like"` or `"unlike"`, and its `id`: the hash of one
                 of the index, or `"upload"` and the path of the file, `audio`.
-            options: The arguments of [`make_condition`], by what the sentence is searched, how many answers, and
+            options: The arguments of [`read_filters`], by what the sentence is searched, how many answers, and
                 whether they are passages.
             is_picked (`bool`, *optional*, defaults to `False`): Whether the one seed is shown and played above.
         """
@@ -73,7 +76,8 @@ class Demo:
             chips = PARTS.chips(seeds)
             if text is None and not seeds:
                 return chips, PARTS.empty(), ""
-            request = {"text": text, "audio": audio, "without": without, "where": make_condition(*fields)}
+            filters = read_filters(*fields)
+            request = {"text": text, "audio": audio, "without": without, "where": list(filters) or None}
             for kind in ("like", "unlike"):
                 request[kind] = [
                     rows[seed["id"]]["track"] for seed in seeds if seed["id"] in rows and seed["kind"] == kind
@@ -81,20 +85,26 @@ class Demo:
             answers = self.library.search(**request, k=count, by=by, segments=segments)
         except (ValueError, OSError) as error:
             return chips, PARTS.notice(readable(error, audio)), ""
-        selected = self.card(rows[seeds[0]["id"]] | NO_ANSWER) if is_picked else None
-        terms = [*([f"for “{text}”"] if text else []), *(f"{seed['kind']} {seed['name']}" for seed in seeds)]
-        title = " and ".join(terms) + (f", without {without}" if without else "")
-        return (
-            chips,
-            self.show(answers, "passage" if segments else "track", title, selected),
-            self.tags(audio) if audio else "",
-        )
+        shown = ""
+        if is_picked:
+            shown = PARTS.picked(self.whole(rows[seeds[0]["id"]]))
+        if answers or is_picked:
+            kind, by = ("passage", "both") if segments else ("track", by)
+            shown += self.show(answers, kind, describe(text, by, seeds, without, filters.values()))
+        elif filters:
+            shown = PARTS.notice(f"No track passes the filters under “More options”: {', '.join(filters.values())}.")
+        else:
+            shown = PARTS.notice(
+                "Nothing written about a track fits this." if by == "words" else "There is no other track."
+            )
+        return chips, shown, self.tags(audio) if audio else ""
 
-    def show(self, answers: list[dict], kind: str, request: str, selected: dict | None) -> str:
-        """Return answers as HTML, below the track that was picked. Weak ones are folded, or dimmed if all are."""
-        cards = [self.card(answer) for answer in answers]
-        if not cards and selected is None:
-            return PARTS.notice("No track passes the filter.")
+    def show(self, answers: list[dict], kind: str, request: str) -> str:
+        """Return answers as HTML, tracks or passages. Weak ones are folded, or dimmed if all are."""
+        cards = [self.card(answer, "passage" if kind == "passage" else "best passage") for answer in answers]
+        files = {(card["name"], card["by"], card["hash"]) for card in cards}
+        for card in cards:
+            card["is_ambiguous"] = sum(file[:2] == (card["name"], card["by"]) for file in files) > 1
         least = max([WEAK, *(WEAK_SHARE * card["score"] for card in cards)])
         # What the words of the sentence name is an answer, however it sounds; so is what was found by words alone.
         strong = [card for card in cards if card["score"] >= least or card["is_named"] or card["written"] == 1]
@@ -102,17 +112,20 @@ class Demo:
         dots = [card["dot"] for card in strong or weak if card["dot"] is not None]
         tracks = dict.fromkeys(card["hash"] for card in strong or weak if card["file"] != "missing")
         playlist = urlencode([("track", track) for track in tracks])
-        return PARTS.results(kind, request, strong, weak, selected, dots, playlist)
+        return PARTS.results(kind, request, strong, weak, dots, playlist)
 
-    def card(self, row: dict) -> dict:
-        """Return what is shown of a track."""
+    def card(self, row: dict, label: str) -> dict:
+        """Return what is shown of a track, and of the passage in it, which is called by a label."""
         credit, duration = self.credits.get(row["track"], {}), row["duration"]
         facts = [row["album"], row["year"], row["genre"], row["bpm"] and f"{row['bpm']:g} bpm", row["key"]]
-        passage = f"{clock(row['start'])}–{clock(row['end'])} of {clock(duration)}"
+        passage = f"{label} {clock(row['start'])}–{clock(row['end'])} of {clock(duration)}"
+        if row["start"] < 1 and row["end"] > duration - 1:
+            passage = f"whole track, {clock(duration)}"
         return {
             "hash": row["hash"],
             "dot": self.dots.get(row["hash"]),
             "name": self.name(row),
+            "file_name": Path(row["track"]).name,
             "paths": [row["track"], *row["copies"]],
             "by": row["artist"] or credit.get("artist"),
             "facts": [fact for fact in (*facts, credit.get("licence")) if fact],
@@ -123,7 +136,7 @@ class Demo:
             "start": row["start"],
             "duration": duration,
             "left": round(100 * row["start"] / duration, 2),
-            "width": round(100 * (row["end"] - row["start"]) / duration, 2),
+            "right": round(100 * row["end"] / duration, 2),
             "file": row["file"],
         }
 
@@ -133,8 +146,11 @@ class Demo:
             groups = find_duplicates(self.library.store).groups
         except (ValueError, OSError) as error:
             return PARTS.notice(readable(error))
-        whole = [[row | NO_ANSWER | {"start": 0.0, "end": row["duration"]} for row in group] for group in groups]
-        return PARTS.duplicates([[self.card(row) for row in group] for group in whole])
+        return PARTS.duplicates([[self.whole(row) for row in group] for group in groups])
+
+    def whole(self, row: dict) -> dict:
+        """Return what is shown of a track that is no answer."""
+        return self.card(row | NO_ANSWER | {"end": row["duration"]}, "")
 
     def name(self, row: dict) -> str:
         """Return what a person calls a track: its title or, without any, its folder and file."""
@@ -159,10 +175,12 @@ class Demo:
 
     def draw_map(self) -> str:
         """Return the map as HTML."""
-        places = (5 + 90 * self.map.points).round(2).tolist()
+        places = 5 + 90 * self.map.points
+        distances, _ = KDTree(places).query(places, k=2)
+        reaches = (distances[:, 1] / 2).clip(1.4, 2.2)  # of the pointer: no dot lies under the target of another
         dots = [
-            {"hash": track["hash"], "name": self.name(track), "x": x, "y": y}
-            for track, (x, y) in zip(self.map.tracks, places, strict=True)
+            {"hash": track["hash"], "name": self.name(track), "x": x, "y": y, "reach": reach}
+            for track, x, y, reach in zip(self.map.tracks, *places.T.round(2).tolist(), reaches.round(2), strict=True)
         ]
         regions = name_regions(self.map, self.map.embeds @ self.labels.T, WORDS)
         return PARTS.map(dots, [(word, round(5 + 90 * x, 2), round(5 + 90 * y, 2)) for word, x, y in regions])
@@ -170,14 +188,26 @@ class Demo:
 
 def path_name(path: str) -> str:
     """Return the folder and the name of a file, `blue nights / so it goes` of `Blue_Nights/03 - so_it_goes.mp3`."""
-    folder, stem = (" ".join(name.replace("_", " ").split()) for name in (Path(path).parent.name, Path(path).stem))
-    stem = re.sub(r"^\d+[\s.)-]+(?=.*[^\W\d])", "", stem)  # the number of a track, if there is more to say
+    folder, stem = (" ".join(spaced(name).split()) for name in (Path(path).parent.name, Path(path).stem))
+    stem = TRACK_NUMBER.sub("", stem) or stem
     return f"{folder} / {stem}" if folder else stem
 
 
-def make_condition(genres: list[str], year: str, tempo: str, where: str) -> str | None:
+def describe(text: str | None, by: str, seeds: list[dict], without: str | None, filters: Collection[str]) -> str:
+    """Return what is asked for, to follow the number of answers: `for “calm piano” and like 2 tracks, only 1994`."""
+    terms = [f"for “{text}”{BY[by]}"] if text else []
+    for kind in ("like", "unlike"):
+        names = [seed["name"] for seed in seeds if seed["kind"] == kind]
+        if names:
+            terms.append(f"{kind} {names[0] if len(names) == 1 else f'{len(names)} tracks'}")
+    limits = [f"without {without}"] if without else []
+    limits += [f"only {', '.join(filters)}"] if filters else []
+    return ", ".join([" and ".join(terms), *limits])
+
+
+def read_filters(genres: list[str], year: str, tempo: str, where: str) -> dict[str, str]:
     """
-    Return the condition that the fields of the form stand for, in SQL; `None` where all are empty.
+    Return the conditions that the fields of the form stand for, in SQL, and what each says in words.
 
     Args:
         genres (`list[str]`): One of these.
@@ -185,28 +215,37 @@ def make_condition(genres: list[str], year: str, tempo: str, where: str) -> str 
         where (`str`): A condition that the visitor wrote, see [`muscall.search.filters.parse_filter`].
 
     Raises:
-        `ValueError`: if one of them is not understood.
+        `ValueError`: if the year or the tempo is not understood.
     """
-    parts = [*_bounds("year", "year", year, r"\d{1,4}"), *_bounds("tempo", "bpm", tempo, r"\d{1,4}(?:\.\d+)?")]
+    filters = {}
     if genres:
-        parts.append("(" + " or ".join(f"genre like {literal(f'%{genre}%')}" for genre in genres) + ")")
+        condition = " or ".join(f"genre like {literal(f'%{genre}%')}" for genre in genres)
+        filters[condition] = f"genre {' or '.join(genres)}"
+    filters |= _range("year", "year", year, r"\d{1,4}", "")
+    filters |= _range("tempo", "bpm", tempo, r"\d{1,4}(?:\.\d+)?", " bpm")
     if where.strip():
-        parts.append(f"({parse_filter(where)})")
-    return " and ".join(parts) or None
+        filters[where] = f"where {where.strip()}"
+    return filters
 
 
-def _bounds(name: str, column: str, text: str, number: str) -> list[str]:
+def _range(name: str, column: str, text: str, number: str, unit: str) -> dict[str, str]:
     text = text.strip()
+    if not text:
+        return {}
     if re.fullmatch(number, text):
         if column == "year":
-            return [f"year = {text}"]
-        value = float(text)
-        return [f"{column} >= {value - 0.5}", f"{column} < {value + 0.5}"]  # tempos are rarely whole
+            return {f"year = {text}": text}
+        # Tempos are rarely whole.
+        return {f"{column} >= {float(text) - 0.5} and {column} < {float(text) + 0.5}": text + unit}
     found = re.fullmatch(rf"({number})?\s*[-–]\s*({number})?", text)
-    if text and (found is None or not any(found.groups())):
+    if found is None or not any(found.groups()):
         raise ValueError(f"the {name} {text!r} is not understood: expected a number or a range, such as 90-120")
-    ends = zip((">=", "<="), found.groups() if found else (), strict=False)
-    return [f"{column} {comparison} {end}" for comparison, end in ends if end]
+    low, high = found.groups()
+    if high is None:
+        return {f"{column} >= {low}": f"from {low}{unit} on"}
+    if low is None:
+        return {f"{column} <= {high}": f"up to {high}{unit}"}
+    return {f"{column} >= {low} and {column} <= {high}": f"{low} to {high}{unit}"}
 
 
 def readable(error: Exception, audio: str | None = None) -> str:

@@ -8,7 +8,10 @@ function listen() {
   let isConverted = false; // whether the browser cannot play the file itself
   let offset = 0; // of the converted passage within the track, in seconds
 
-  const clock = seconds => `${Math.floor(seconds / 60)}:${String(Math.floor(seconds % 60)).padStart(2, "0")}`;
+  const clock = time => {
+    const parts = [time / 3600, (time / 60) % 60, time % 60].map(part => String(Math.floor(part)));
+    return (time < 3600 ? parts.slice(1) : parts).map((part, i) => (i ? part.padStart(2, "0") : part)).join(":");
+  };
   const duration = () => Number(player.dataset.duration);
   const position = () => Math.min(offset + audio.currentTime, duration());
 
@@ -148,6 +151,26 @@ function listen() {
   for (const event of ["pointerover", "focusin"]) document.addEventListener(event, point);
   for (const event of ["focusout", "scroll"]) addEventListener(event, () => (tip.hidden = true), { passive: true });
 
+  // Waveforms come one after the other, so that players and answers find a free connection. They are rules of their own,
+  // as new answers come into the elements of the old ones.
+  const waves = document.head.appendChild(document.createElement("style")), asked = new Set();
+  let isDrawing = false;
+  async function draw() {
+    if (isDrawing) return;
+    isDrawing = true;
+    const isNext = wave => !asked.has(wave.dataset.track) && wave.checkVisibility();
+    for (let wave; (wave = [...document.querySelectorAll(".wave")].find(isNext)); ) {
+      const track = wave.dataset.track;
+      asked.add(track);
+      const answer = await fetch(`waveforms/${track}.svg`, { priority: "low" }).catch(() => null);
+      if (answer?.status !== 200) continue;
+      const image = `mask-image: url(${URL.createObjectURL(await answer.blob())})`;
+      waves.sheet.insertRule(`.wave[data-track="${track}"] { ${image}; visibility: visible !important; }`);
+    }
+    isDrawing = false;
+  }
+  addEventListener("toggle", draw, { capture: true }); // the weak answers
+
   // A card that is gone does not go on playing, unless the same track is among the new ones; a picked track begins.
   new MutationObserver(() => {
     if (player && !(player.isConnected && player.dataset.track === track && player.dataset.start === begin)) {
@@ -162,6 +185,7 @@ function listen() {
       picked.removeAttribute("data-autoplay");
       play(picked, Number(picked.dataset.start));
     }
+    draw();
   }).observe(document.body, {
     childList: true,
     subtree: true,

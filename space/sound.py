@@ -3,6 +3,7 @@
 
 import mimetypes
 import tempfile
+import threading
 from functools import lru_cache
 
 import numpy as np
@@ -20,6 +21,9 @@ from muscall.search.store import FIRST, Store, literal
 PLAY_RATE = 44100  # hertz: what every browser plays
 PASSAGE_SECONDS = 60  # of a converted passage; the page asks for the next one when it ends
 PASSAGES = 50  # converted passages kept on disk, about 1 MB each
+WAVEFORMS = 1000  # drawn ones kept in memory, about 2 kB each
+BARS = 80  # of a waveform
+MOMENT = 0.2  # seconds that are read for a bar: a track of an hour costs no more than one of a minute
 GONE = "this track is not in the library, or its file is no longer there"
 
 
@@ -35,12 +39,15 @@ class Sound:
         self.store = store
         self.folder = tempfile.TemporaryDirectory(prefix="muscall-passages-")
         self.converted = lru_cache(PASSAGES)(self._convert)
+        self.drawn = lru_cache(WAVEFORMS)(self._draw)
+        self.drawing = threading.Lock()  # one at a time: players and answers go first
 
     def routes(self) -> list[Route]:
         """Return what is served, for the server of the page."""
         return [
             Route("/tracks/{digest}", self.track),
             Route("/passages/{digest}/{start:int}.mp3", self.passage),
+            Route("/waveforms/{digest}.svg", self.waveform),
             Route("/playlist.m3u8", self.playlist),
         ]
 
@@ -72,6 +79,16 @@ class Sound:
             return PlainTextResponse(GONE, 404)
         return FileResponse(file.name, media_type="audio/mpeg")
 
+    def waveform(self, request: Request) -> Response:
+        """Return the loudness of a track over its time as a picture."""
+        try:
+            picture = self.drawn(request.path_params["digest"])
+        except (ValueError, OSError):
+            return PlainTextResponse(GONE, 404)
+        except soundfile.LibsndfileError:  # the strip stays a line
+            return Response(status_code=204)
+        return Response(picture, media_type="image/svg+xml")
+
     def playlist(self, request: Request) -> Response:
         """Return the tracks that an address names as a playlist."""
         try:
@@ -86,6 +103,11 @@ class Sound:
         if row["file"] == "missing":
             raise FileNotFoundError(row["track"])
         return row
+
+    def _draw(self, digest: str) -> str:
+        row = self._file(digest)
+        with self.drawing:
+            return draw_waveform(row["track"], row["duration"])
 
     def _convert(self, digest: str, start: int):
         """Return a temporary file with the passage that starts at `start` milliseconds."""
@@ -106,8 +128,40 @@ def read_stereo(path: str, start: float, seconds: float) -> np.ndarray:
             file.seek(min(round(start * file.samplerate), file.frames))
             samples = file.read(round(seconds * file.samplerate), dtype="float32", always_2d=True)[:, :2]
             rate = file.samplerate
-    except soundfile.LibsndfileError:  # what only the reader of the model can read, it reads in mono
+    except soundfile.LibsndfileError:
+        return read_other(path, start, seconds)
+    return samples if rate == PLAY_RATE else soxr.resample(samples, rate, PLAY_RATE)
+
+
+def read_other(path: str, start: float, seconds: float) -> np.ndarray:
+    """Return what [`read_stereo`] does, of a file that soundfile cannot read; in mono where torchcodec cannot."""
+    try:
+        from torchcodec.decoders import AudioDecoder
+
+        decoder = AudioDecoder(path, sample_rate=PLAY_RATE)
+        return decoder.get_samples_played_in_range(start, start + seconds).data[:2].numpy().T
+    except (ImportError, RuntimeError, ValueError):  # of torchcodec, which is missing or finds no FFmpeg, or of FFmpeg
         from processing_muscall import read_audio  # takes seconds to import
 
         return read_audio(path, PLAY_RATE, start, seconds)[:, None]
-    return samples if rate == PLAY_RATE else soxr.resample(samples, rate, PLAY_RATE)
+
+
+def draw_waveform(path: str, duration: float) -> str:
+    """
+    Return the loudness of a file over its time as bars, in SVG. A moment is heard for each.
+
+    Raises:
+        `soundfile.LibsndfileError`: if only the reader of the model can read it, or its end is missing.
+    """
+    levels = np.zeros(BARS)
+    with soundfile.SoundFile(path) as file:
+        for number, second in enumerate(np.linspace(0, duration, BARS, endpoint=False)):
+            file.seek(round(second * file.samplerate))
+            samples = file.read(round(min(MOMENT, duration / BARS) * file.samplerate), dtype="float32")
+            levels[number] = np.sqrt(np.square(np.nan_to_num(samples)).sum() / max(samples.size, 1))
+    heights = 6 + 94 * np.sqrt(levels / max(levels.max(), 1e-6))
+    bars = "".join(f"M{x}.5 {50 - height / 2:.1f}v{height:.1f}" for x, height in enumerate(heights))
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {BARS} 100" preserveAspectRatio="none">'
+        f'<path stroke="#000" stroke-width="0.65" d="{bars}"/></svg>'
+    )

@@ -18,14 +18,16 @@ NOT_IN_FILTERS = (
 )
 
 
-def parse_filter(text: str) -> str:
+def parse_filter(text: str | list[str]) -> str:
     """
     Return a person's filter as a condition on the table: SQL over `FILTER_COLUMNS`, in which text is compared without
-    regard to case, and in all its Unicode forms (NFC, NFD): names of files come in each.
+    regard to case, and in all its Unicode forms (NFC, NFD): names of files come in each. Of a list, each has to hold.
 
     Raises:
         `ValueError`: if it is no condition, or names other columns.
     """
+    if not isinstance(text, str):
+        return " AND ".join(f"({parse_filter(part)})" for part in text)
     check_text(text, "filter")
     try:
         condition = sqlglot.parse_one(text, read="postgres", into=sqlglot.exp.Condition)

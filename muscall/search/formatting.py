@@ -9,9 +9,10 @@ from muscall.search.plan import Report
 
 
 def clock(seconds: float) -> str:
-    """Return a time in a track as minutes and seconds, `2:05`."""
+    """Return a time in a track as minutes and seconds, `2:05`, from an hour on as `1:02:05`."""
     minutes, seconds = divmod(int(seconds), 60)
-    return f"{minutes}:{seconds:02}"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
 
 
 def printable(text: str) -> str:

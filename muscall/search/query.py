@@ -96,7 +96,7 @@ class Library:
         audio=None,
         like: str | Path | list[str | Path] | None = None,
         without: str | None = None,
-        where: str | None = None,
+        where: str | list[str] | None = None,
         k: int = 10,
         by: str = "both",
         unlike: list[str | Path] | None = None,
@@ -112,7 +112,8 @@ class Library:
                 A track of the index to sound like, or several, which weigh as much as one together. One recording
                 counts once. They are left out, as are their copies.
             without (`str`, *optional*): A sentence about what the tracks must not have.
-            where (`str`, *optional*): A condition on tags, see [`muscall.search.filters.parse_filter`].
+            where (`str` or `list[str]`, *optional*):
+                A condition on tags, or several that all hold, see [`muscall.search.filters.parse_filter`].
             k (`int`, *optional*, defaults to 10): How many tracks, or passages.
             by (`str`, *optional*, defaults to `"both"`):
                 Whether the sentence is compared with the `"sound"` of tracks, with the `"words"` that are written

@@ -37,13 +37,17 @@ def clean_name(name: str) -> str:
     Return the words of a file's or folder's name: without track number, underscores, and what no person reads, such as
     hashes. A name that says nothing, such as `Track 03`, is empty.
     """
-    name = unicodedata.normalize("NFC", name).replace("_", " ").replace("%20", " ")
-    words = re.split(r"[\s.+~()\[\]{}-]+", TRACK_NUMBER.sub("", name))
+    words = re.split(r"[\s.+~()\[\]{}-]+", TRACK_NUMBER.sub("", spaced(name)))
     words = [word.strip(",;") for word in words]
     words = [word for word in words if word and not _is_code(word)]
     if not any(char.isalpha() for word in words for char in word if not GENERIC.fullmatch(word)):
         return ""
     return " ".join(words)
+
+
+def spaced(name: str) -> str:
+    """Return a file's or folder's name with spaces where it has other characters in their place."""
+    return unicodedata.normalize("NFC", name).replace("_", " ").replace("%20", " ")
 
 
 def _is_code(word: str) -> bool:

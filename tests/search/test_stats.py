@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip("muscall.search")
 
-from muscall.search.formatting import format_stats
+from muscall.search.formatting import clock, format_stats
 from muscall.search.stats import library_stats
 from muscall.search.store import RUNS, Store, _connect
 
@@ -55,3 +55,7 @@ def test_an_index_older_than_the_record(index, music):
     stats = library_stats(Store.open(store.uri))
     assert stats["runs"] == [] and "what was skipped is not known" in format_stats(stats)
     assert len(library_stats(index(music)[0])["runs"]) == 1
+
+
+def test_times_from_an_hour_on_have_hours():
+    assert [clock(seconds) for seconds in (5.9, 125, 3599, 3725)] == ["0:05", "2:05", "59:59", "1:02:05"]

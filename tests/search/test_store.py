@@ -50,6 +50,12 @@ def test_parsed_filters_are_one_condition():
     assert parse_filter("genre = 'Jazz' -- and more") == "LOWER(genre) = 'jazz'"
 
 
+def test_of_several_filters_each_is_one_condition():
+    assert parse_filter(["bpm > 3 or year > 1 -- x", "year < 5"]) == "(bpm > 3 OR year > 1) AND (year < 5)"
+    with pytest.raises(ValueError, match="year = 2"):
+        parse_filter(["bpm > 3", "year = 1) or (year = 2"])
+
+
 def test_texts_of_filters_are_compared_in_all_unicode_forms():
     composed, decomposed = "caf\u00e9", "cafe\u0301"
     for form in ("CAF\u00c9", "Cafe\u0301"):

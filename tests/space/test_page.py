@@ -200,7 +200,7 @@ def sound(page):
 
 def wait_until_playing(page, selector, after=0.3):
     """Wait until the player that the selector names, and no other, plays."""
-    page.wait_for_function(f"document.querySelector({selector!r}).matches('.playing')")
+    page.wait_for_function(f"document.querySelector({selector!r})?.matches('.playing')")
     page.wait_for_function(f"document.querySelector('audio').currentTime > {after}")
     assert page.locator(".player.playing").count() == 1
 
@@ -275,8 +275,8 @@ def test_a_sentence_finds_the_tracks_of_the_command_line(page, library):
         times = [int(answer[time]) for time in ("start", "end", "duration")]
         assert [clock(start), clock(end), clock(duration)] == times
         assert cards.nth(number).locator("h3").get_attribute("title").startswith(answer["track"])
-        strip = cards.nth(number).locator(".passage").get_attribute("style")
-        left = float(re.search(r"left: ([\d.]+)%", strip).group(1))
+        strip = cards.nth(number).locator(".strip").get_attribute("style")
+        left = float(re.search(r"--left: ([\d.]+)%", strip).group(1))
         assert left == pytest.approx(100 * answer["start"] / answer["duration"], abs=0.01)
 
 
@@ -328,6 +328,16 @@ def test_what_a_browser_cannot_play_is_converted(page):
     assert begin - 1 <= now <= begin + 4
     page.locator(".strip").click(position={"x": 4, "y": 10})
     page.wait_for_function("document.querySelector('audio').src.match(/passages.*\\/(\\d+)\\.mp3/)[1] < 1000")
+
+
+def test_the_strip_is_a_waveform(page, url, folder, library):
+    ask(page, "calm piano", **{"Only tracks where": "track like '%003.flac'"})
+    digest = library.store.rows(f"track = '{folder / STEREO[0]}'").column("hash")[0].as_py()
+    mask = "getComputedStyle(document.querySelector('.strip .wave')).maskImage.slice(5, -2)"
+    page.wait_for_function(f"{mask}.startsWith('blob:')")
+    shown = page.evaluate(f"fetch({mask}).then(answer => answer.text())")
+    assert shown.startswith("<svg") and shown == page.request.get(f"{url}waveforms/{digest}.svg").text()
+    assert page.locator(".strip .wave").is_visible()
 
 
 def test_an_answer_that_is_gone_does_not_go_on_playing(page):
@@ -498,7 +508,13 @@ def test_names_and_titles_are_text(page, folder):
         ),
         ("calm piano", "Only", "bpm >", r"is not understood\. Columns: track, .*genre, year, bpm, key\."),
         ("calm piano", "Only", "bpm = 'fast'", r"does not fit the columns.*genre, year, bpm, key\."),
-        ("calm piano", "Only", "genre = '<img src=x onerror=window.hacked=1>'", "No track passes the filter"),
+        (
+            "calm piano",
+            "Only",
+            "genre = '<img src=x onerror=window.hacked=1>'",
+            "No track passes the filters under “More options”: where genre = '<img src=x onerror=window.hacked=1>'",
+        ),
+        ("calm piano", "Only", "year = 1) or (year = 2", "The filter 'year = 1\\) or \\(year = 2' is not understood"),
         ("calm piano", "Year", "nineties", r"The year 'nineties' is not understood: expected a number or a range"),
     ],
 )
@@ -522,6 +538,9 @@ def test_fields_for_tags(page):
     page.get_by_role("option", name="Jazz").click()
     page.wait_for_function("document.querySelectorAll('#results .card').length == 2")
     assert set(names_of(page)) == {titled[1], titled[3]}
+    page.get_by_role("button", name="More options").click()
+    heading = "2 tracks for “calm piano”, only genre Jazz, 1992 to 1994"
+    assert page.inner_text("#results h2") == heading and not page.locator("#options").is_visible()
 
 
 @pytest.mark.parametrize("how", ["mouse", "keyboard"])
@@ -570,7 +589,7 @@ def test_only_tracks_of_the_library_are_served(page, url, folder, library):
     assert part.status == 206 and len(part.body()) == 100  # players seek by ranges
     wrong = [f"tracks/{digest['gone.opus']}", "tracks/0", "tracks/'%20OR%20'1'='1", "tracks/..%2f..%2fetc%2fpasswd"]
     wrong += [f"passages/{digest['gone.opus']}/0.mp3", f"passages/{stereo}/-1.mp3", f"passages/{stereo}/20300.mp3"]
-    wrong += ["passages/0/0.mp3", "playlist.m3u8?track=0"]
+    wrong += [f"waveforms/{digest['gone.opus']}.svg", "waveforms/0.svg", "passages/0/0.mp3", "playlist.m3u8?track=0"]
     for address in wrong:
         assert get(f"{url}{address}").status == 404, address
     for path in ("/etc/passwd", folder / "plain.opus", ROOT / "README.md", ROOT / "space" / "app.py"):
