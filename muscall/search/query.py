@@ -3,6 +3,7 @@
 
 import logging
 from collections.abc import Collection, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -76,11 +77,17 @@ class Library:
                 return self.encoder
             given = {"path": self._given, "weights": hash_weights(Path(self._given))}
             self.store.check_model(self.store.model | given)
-        try:
-            return TextGraph(weights)
-        except ValueError as error:
-            logger.warning(f"{error}. The checkpoint is loaded, which takes longer; search.py index writes the graph")
-            return self.encoder
+        with ThreadPoolExecutor(1) as pool:
+            reading = pool.submit(self.store.load)  # a first query waits for both
+            try:
+                tower = TextGraph(weights)
+            except ValueError as error:
+                logger.warning(
+                    f"{error}. The checkpoint is loaded, which takes longer; search.py index writes the graph"
+                )
+                tower = self.encoder
+        reading.result()
+        return tower
 
     @cached_property
     def _sample(self) -> np.ndarray:

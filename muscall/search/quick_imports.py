@@ -2,8 +2,9 @@
 """Imports of LanceDB without what a query never uses: three quarters of the time that it takes to import."""
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from importlib.metadata import version
@@ -13,16 +14,26 @@ from types import ModuleType
 TESTED = "0.40."  # versions of LanceDB that are known to import so; others are imported whole
 # The client of LanceDB's servers, with 148 models of requests that pydantic compiles, and what is made of them. Tables
 # in folders and object stores need none.
-UNUSED = ("lance_namespace_urllib3_client", "lancedb.remote.db", "lancedb.namespace")
+UNUSED = (
+    "lance_namespace_urllib3_client",
+    "lancedb.remote.db",
+    "lancedb.remote.table",
+    "lancedb.namespace",
+    "lancedb.embeddings",  # models of its own, none of which makes the vectors here
+    "overrides",  # a decorator that checks each method of LanceDB; Python has one that does not, from 3.12 on
+)
 
 
 class _StandIn(ModuleType):
-    """A module in which every name is an empty class, so that it can be imported from and named in annotations."""
+    """
+    A module in which every name can be imported and named in annotations: in capitals an empty class, else a function
+    that returns what it gets, which is a decorator that changes nothing.
+    """
 
-    def __getattr__(self, name: str) -> type:
+    def __getattr__(self, name: str) -> type | Callable:
         if name.startswith("__"):
             raise AttributeError(name)
-        setattr(self, name, type(name, (), {}))
+        setattr(self, name, type(name, (), {}) if name[0].isupper() else lambda decorated: decorated)
         return getattr(self, name)
 
 
@@ -54,6 +65,9 @@ def quick_imports() -> Iterator[None]:
     finder = _Finder()
     sys.meta_path.insert(0, finder)
     try:
+        for name in UNUSED:  # also those that LanceDB would import later
+            import_module(name)
         yield
     finally:
         sys.meta_path.remove(finder)
+        del sys.modules["overrides"]  # others may use it

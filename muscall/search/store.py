@@ -327,6 +327,11 @@ class Store:
             row["score"] = 1 - row.pop("_distance")
         return sorted(rows, key=lambda row: -row["score"])[:count]
 
+    def load(self):
+        """Read the vectors that a query is compared with into memory, those that stay there."""
+        for table in filter(None, (self.table, self.words)):
+            self._in_memory(table)
+
     def _in_memory(self, table: lancedb.table.Table) -> Snapshot | None:
         """Return a table in memory as it is now; `None` where there is an approximate index instead."""
         version = table.version
