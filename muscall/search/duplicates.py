@@ -14,6 +14,7 @@ from muscall.search.store import Store
 
 
 CANDIDATES = 10  # the nearest recordings of about the same length, with which each is compared
+NEXT = 20_000  # recordings among which they are looked for, so that the time does not grow with the square either
 BLOCK = 1024, 8192  # recordings that are compared at a time: memory does not grow with the square of their number
 BATCH = 8192  # windows read at a time, for the embeddings of whole recordings
 RECORDINGS = 4000  # whose windows are read at a time, to be compared
@@ -94,6 +95,7 @@ def find_candidates(durations: np.ndarray, embeds: np.ndarray) -> Iterator[tuple
     for first in range(0, len(embeds), rows):
         block = embeds[first : first + rows]
         ends = np.searchsorted(durations, durations[first : first + rows] + TOLERANCE, side="right")
+        ends = np.minimum(ends, np.arange(first, first + len(block)) + 1 + NEXT)
         nearest = np.full((len(block), CANDIDATES), -1)
         scores = np.full((len(block), CANDIDATES), -np.inf, np.float32)
         for start in range(first, ends[-1], columns):

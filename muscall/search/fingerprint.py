@@ -4,71 +4,144 @@ The sound of a recording as signs of differences of energy, which other encoders
 take of the same music does. After Haitsma and Kalker, A Highly Robust Audio Fingerprinting System, ISMIR 2002.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 
 
 RATE = 5500  # hertz
-FRAME, HOP = 2048, 256  # samples: 0.37 s, 47 ms
+FRAME, HOP = 1024, 128  # samples: 0.19 s, 23 ms
 BANDS, LOWEST, HIGHEST = 33, 300, 2000  # hertz
+FLOOR = 1e-5  # of the energy of the loudest frame: below it is silence, of which encoders make what they like
 SECONDS = 30  # heard, from the middle of a recording
 # Of a longer one, two more passages are heard, around these shares of it: a version without voices may be the same in
 # the middle.
-MORE_FROM, MORE_SECONDS, MORE_PLACES = 60, 15, (1 / 8, 7 / 8)
-LARGEST_SHIFT = 3.2  # seconds between the same sound in two recordings: as much as may be cut off, and some more
+MORE_FROM, MORE_SECONDS, MORE_PLACES = 60, 20, (1 / 8, 7 / 8)
+LARGEST_SHIFT = 10.0  # seconds between the same sound in two recordings: as much as may be cut off or added
+DRIFT = 0.15  # seconds that the shift of a passage may differ from that of the others: tape and clocks are not exact
+BLOCK = 5.0  # seconds that must agree by themselves: what has a voice only here and there agrees elsewhere
+AUDIBLE = 0.2  # of the signs that blocks have in the mean: a block with fewer in both is silence and does not count
 
 
-def fingerprint(path: str, duration: float) -> list[np.ndarray]:
+class Passage(NamedTuple):
     """
-    Return the signs of passages of a recording, the middle one first: int8 of shape `(frames, BANDS - 1)`, no frames
-    where it is too short.
+    What is heard of a passage of a recording.
+
+    Args:
+        start (`int`): The first frame, counted from the start of the recording.
+        bits (`np.ndarray` of shape `(frames, (BANDS - 1) / 8)`): Signs, eight a byte.
+        sounds (`np.ndarray` of shape `(frames,)`): Whether a frame is more than silence.
+    """
+
+    start: int
+    bits: np.ndarray
+    sounds: np.ndarray
+
+    def signs(self) -> np.ndarray:
+        """Return signs, 1 or -1 and 0 in silence, float32 of shape `(frames, BANDS - 1)`."""
+        signs = np.unpackbits(self.bits, axis=1).astype(np.float32)
+        return (2 * signs - 1) * self.sounds[:, None]
+
+
+def fingerprint(path: str) -> list[Passage]:
+    """
+    Return what is heard of a recording, the middle first. A passage that is too short has no frames.
 
     Args:
         path (`str`): The file.
-        duration (`float`): Of the recording, in seconds.
 
     Raises:
         `OSError`, `ValueError`: if it cannot be read.
     """
-    passages = [_signs(path, max(0.0, (duration - SECONDS) / 2), min(SECONDS, duration))]
-    if duration >= MORE_FROM:
-        passages += [_signs(path, place * duration - MORE_SECONDS / 2, MORE_SECONDS) for place in MORE_PLACES]
-    return passages
+    from audio_muscall import AudioReader  # which imports torch: only here is it needed
+
+    starts, bands = [], []
+    with AudioReader(path, RATE) as reader:
+        places = [(1 / 2, SECONDS)]
+        if reader.num_samples >= MORE_FROM * RATE:
+            places += [(place, MORE_SECONDS) for place in MORE_PLACES]
+        for place, seconds in places:
+            # Whole frames, so that those of all passages of all recordings lie on one grid.
+            starts.append(max(0, int(place * reader.num_samples - seconds * RATE / 2) // HOP))
+            bands.append(_bands(reader.read(starts[-1] * HOP, starts[-1] * HOP + seconds * RATE)))
+    floor = FLOOR * max(energy.sum(axis=1).max(initial=0) for energy in bands)
+    return [_passage(start, energy, floor) for start, energy in zip(starts, bands, strict=True)]
 
 
-def _signs(path: str, start: float, seconds: float) -> np.ndarray:
-    from audio_muscall import read_audio  # which imports torch: only here is it needed
-
-    samples = read_audio(path, RATE, start, seconds)
+def _bands(samples: np.ndarray) -> np.ndarray:
+    """Return energies of shape `(frames, BANDS)`."""
     if len(samples) < FRAME + HOP:
-        return np.empty((0, BANDS - 1), np.int8)
+        return np.empty((0, BANDS), np.float32)
     frames = np.lib.stride_tricks.sliding_window_view(samples, FRAME)[::HOP]
     energy = np.abs(np.fft.rfft(frames * np.hanning(FRAME).astype(np.float32))) ** 2  # (frames, bins)
     edges = (np.geomspace(LOWEST, HIGHEST, BANDS + 1) * FRAME / RATE).astype(int)
-    bands = np.add.reduceat(energy, edges, axis=1)[:, :-1]  # (frames, BANDS)
-    return np.sign(np.diff(np.diff(bands, axis=1), axis=0)).astype(np.int8)
+    return np.add.reduceat(energy, edges, axis=1)[:, :-1]
 
 
-def agreement(first: list[np.ndarray], second: list[np.ndarray]) -> float:
+def _passage(start: int, energy: np.ndarray, floor: float) -> Passage:
+    rises = np.diff(np.diff(energy, axis=1), axis=0) > 0
+    return Passage(start, np.packbits(rises, axis=1), energy[1:].sum(axis=1) > floor)
+
+
+def agreement(first: list[Passage], second: list[Passage]) -> float:
     """
-    Return how much the fingerprints of two recordings agree in the passage where they agree least, each at its best
-    shift in time: 1 for the same, about 0 for different music. Silence agrees with nothing, and passages that are
-    silent in both do not count.
+    Return how much two recordings agree where they agree least, among blocks of `BLOCK` seconds of all passages: 1 for
+    the same, about 0 for different music. All passages are shifted in time alike, as far as they agree best. Silence
+    agrees with nothing, and what is silent in both does not count.
     """
     # Two recordings of which one is just long enough for more passages have the middle one in common.
     count = min(len(first), len(second))
-    heard = [pair for pair in zip(first[:count], second[:count], strict=True) if pair[0].any() or pair[1].any()]
-    return min((_passage_agreement(*pair) for pair in heard), default=0.0)
-
-
-def _passage_agreement(first: np.ndarray, second: np.ndarray) -> float:
-    first, second = first.astype(np.float32).ravel(), second.astype(np.float32).ravel()
-    norm = np.sqrt((first @ first) * (second @ second))
-    if norm == 0:
+    pairs = [_Pair(*pair) for pair in zip(first[:count], second[:count], strict=True)]
+    heard = [pair for pair in pairs if pair.is_heard()]
+    if not heard:
         return 0.0
-    best = 0.0
-    for shift in range(-int(LARGEST_SHIFT * RATE / HOP), int(LARGEST_SHIFT * RATE / HOP) + 1):
-        place = abs(shift) * (BANDS - 1)
-        early, late = (first, second) if shift >= 0 else (second, first)
-        size = max(0, min(len(early) - place, len(late)))
-        best = max(best, float(early[place : place + size] @ late[:size]))
-    return best / float(norm)
+    common = np.min([pair.agreements() for pair in heard], axis=0)
+    return min(pair.least_agreement(int(common.argmax())) for pair in heard)
+
+
+class _Pair:
+    """The same passage of two recordings."""
+
+    SHIFTS = np.arange(-int(LARGEST_SHIFT * RATE / HOP), int(LARGEST_SHIFT * RATE / HOP) + 1)  # of recordings, frames
+    SLACK = int(DRIFT * RATE / HOP)
+
+    def __init__(self, first: Passage, second: Passage):
+        self.first, self.second = first.signs(), second.signs()
+        self.shifts = self.SHIFTS - (first.start - second.start)  # of the passages: first[t + shift] is second[t]
+        self.exact = np.zeros(len(self.shifts))
+
+    def is_heard(self) -> bool:
+        """Return whether one of the two is more than silence."""
+        return bool(self.first.any() or self.second.any())
+
+    def agreements(self) -> np.ndarray:
+        """Return how much the passages agree at each of `SHIFTS`, or at the best that differs from it by `DRIFT`."""
+        size = 1 << (len(self.first) + len(self.second) - 1).bit_length()
+        spectra = (np.fft.rfft(signs, size, axis=0) for signs in (self.first, self.second))
+        products = np.fft.irfft((next(spectra) * next(spectra).conj()).sum(axis=1), size)[self.shifts % size]
+        starts = np.maximum(0, -self.shifts)  # of what both have, in the second
+        stops = np.minimum(len(self.second), len(self.first) - self.shifts)
+        is_enough = 2 * (stops - starts) >= min(len(self.first), len(self.second))
+        norms = np.ones(len(self.shifts))
+        for signs, moved in ((self.first, self.shifts), (self.second, 0)):
+            sums = np.concatenate([[0], np.cumsum(np.abs(signs).sum(axis=1))])
+            norms *= sums[(stops + moved) * is_enough] - sums[(starts + moved) * is_enough]
+        self.exact = np.where(norms > 0, products / np.sqrt(np.maximum(norms, 1)), 0.0)
+        padded = np.pad(self.exact, self.SLACK)
+        return np.lib.stride_tricks.sliding_window_view(padded, 2 * self.SLACK + 1).max(axis=1)
+
+    def least_agreement(self, place: int) -> float:
+        """Return how much the passages agree in the block where they agree least, at about one of `SHIFTS`."""
+        near = slice(max(0, place - self.SLACK), place + self.SLACK + 1)
+        best = near.start + int(self.exact[near].argmax())
+        shift, start = self.shifts[best], max(0, -self.shifts[best])
+        stop = min(len(self.second), len(self.first) - shift)
+        if self.exact[best] <= 0:
+            return 0.0
+        pair = self.first[start + shift : stop + shift], self.second[start:stop]
+        count = max(1, int((stop - start) * HOP / RATE / BLOCK))
+        edges = np.arange(count) * (stop - start) // count
+        sums = [np.add.reduceat(values.sum(axis=1), edges) for values in (pair[0] * pair[1], *np.abs(pair))]
+        counts = sums[1] / max(sums[1].mean(), 1), sums[2] / max(sums[2].mean(), 1)
+        is_heard = np.maximum(*counts) >= AUDIBLE
+        return float((sums[0] / np.sqrt(np.maximum(sums[1] * sums[2], 1)))[is_heard].min())
