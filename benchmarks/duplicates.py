@@ -146,16 +146,18 @@ def write_full_length(folder: Path):
         for number, place in enumerate(np.linspace(0, len(styles) - 1, SONGS).astype(int)):
             names = styles[sorted(styles)[place]][: LEAST_CLIPS + number % (MOST_CLIPS - LEAST_CLIPS + 1)]
             clips = [archive.read(name) for name in names]
+            # The lead is heard above the others, as a voice is.
             lead = find_lead(clips)
+            clips = [balance(clip, lead, 1.4, 0.7) for clip in clips]
             piece, song = folder / f"song{number}", join(clips, soundfont)
             write_copies(piece, song)
             for name, factor in SPEEDS.items():
                 write_flac(Path(f"{piece} {name}"), speed(song, factor))
             takes = [another_take(clip, random) for clip in clips]
             write_flac(Path(f"{piece} other take"), join(takes, soundfont))
-            others = [keep_channels(clip, set(range(16)) - {lead}) for clip in clips]
+            others = [balance(clip, lead, 0, 1) for clip in clips]
             write_flac(Path(f"{piece} other without lead"), join(others, soundfont))
-            alone = [keep_channels(clip, {lead}) for clip in clips]
+            alone = [balance(clip, lead, 1, 0) for clip in clips]
             write_flac(Path(f"{piece} other lead alone"), join(alone, soundfont))
             middle = len(song) // 2
             for seconds in (3, 8):
@@ -187,13 +189,14 @@ def find_lead(clips: list[bytes]) -> int:
     return counts.most_common(1)[0][0]
 
 
-def keep_channels(midi: bytes, channels: set[int]) -> bytes:
-    """Return a MIDI file with the notes of some channels only."""
+def balance(midi: bytes, lead: int, lead_gain: float, others_gain: float) -> bytes:
+    """Return a MIDI file with other velocities of one channel and of the others."""
     file = mido.MidiFile(file=io.BytesIO(midi))
     for track in file.tracks:
         for place, message in enumerate(track):
-            if message.type == "note_on" and message.channel not in channels:
-                track[place] = message.copy(velocity=0)
+            if message.type == "note_on" and message.velocity:
+                gain = lead_gain if message.channel == lead else others_gain
+                track[place] = message.copy(velocity=min(127, int(gain * message.velocity)))
     output = io.BytesIO()
     file.save(file=output)
     return output.getvalue()

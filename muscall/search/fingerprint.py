@@ -12,14 +12,16 @@ import numpy as np
 RATE = 5500  # hertz
 FRAME, HOP = 1024, 128  # samples: 0.19 s, 23 ms
 BANDS, LOWEST, HIGHEST = 33, 300, 2000  # hertz
-FLOOR = 1e-5  # of the energy of the loudest frame: below it is silence, of which encoders make what they like
+# Smaller differences of energy have no sign, because encoders make of them what they like: shares of the energy of a
+# frame, and of the loudest frame of all passages, below which is silence.
+SMALL, SILENCE = 3e-3, 1e-6
 SECONDS = 30  # heard, from the middle of a recording
 # Of a longer one, two more passages are heard, around these shares of it: a version without voices may be the same in
 # the middle.
 MORE_FROM, MORE_SECONDS, MORE_PLACES = 60, 20, (1 / 8, 7 / 8)
 LARGEST_SHIFT = 10.0  # seconds between the same sound in two recordings: as much as may be cut off or added
 DRIFT = 0.15  # seconds that the shift of a passage may differ from that of the others: tape and clocks are not exact
-BLOCK = 5.0  # seconds that must agree by themselves: what has a voice only here and there agrees elsewhere
+BLOCK = 3.0  # seconds that must agree by themselves: what has a voice only here and there agrees elsewhere
 AUDIBLE = 0.2  # of the signs that blocks have in the mean: a block with fewer in both is silence and does not count
 
 
@@ -29,18 +31,18 @@ class Passage(NamedTuple):
 
     Args:
         start (`int`): The first frame, counted from the start of the recording.
-        bits (`np.ndarray` of shape `(frames, (BANDS - 1) / 8)`): Signs, eight a byte.
-        sounds (`np.ndarray` of shape `(frames,)`): Whether a frame is more than silence.
+        rises, falls (`np.ndarray` of shape `(frames, (BANDS - 1) / 8)`):
+            Where a difference between bands becomes larger or smaller, eight a byte. In silence, neither.
     """
 
     start: int
-    bits: np.ndarray
-    sounds: np.ndarray
+    rises: np.ndarray
+    falls: np.ndarray
 
     def signs(self) -> np.ndarray:
-        """Return signs, 1 or -1 and 0 in silence, float32 of shape `(frames, BANDS - 1)`."""
-        signs = np.unpackbits(self.bits, axis=1).astype(np.float32)
-        return (2 * signs - 1) * self.sounds[:, None]
+        """Return 1, -1 or 0, float32 of shape `(frames, BANDS - 1)`."""
+        rises, falls = (np.unpackbits(bits, axis=1).astype(np.float32) for bits in (self.rises, self.falls))
+        return rises - falls
 
 
 def fingerprint(path: str) -> list[Passage]:
@@ -64,8 +66,8 @@ def fingerprint(path: str) -> list[Passage]:
             # Whole frames, so that those of all passages of all recordings lie on one grid.
             starts.append(max(0, int(place * reader.num_samples - seconds * RATE / 2) // HOP))
             bands.append(_bands(reader.read(starts[-1] * HOP, starts[-1] * HOP + seconds * RATE)))
-    floor = FLOOR * max(energy.sum(axis=1).max(initial=0) for energy in bands)
-    return [_passage(start, energy, floor) for start, energy in zip(starts, bands, strict=True)]
+    silence = SILENCE * max(energy.sum(axis=1).max(initial=0) for energy in bands)
+    return [_passage(start, energy, silence) for start, energy in zip(starts, bands, strict=True)]
 
 
 def _bands(samples: np.ndarray) -> np.ndarray:
@@ -78,9 +80,11 @@ def _bands(samples: np.ndarray) -> np.ndarray:
     return np.add.reduceat(energy, edges, axis=1)[:, :-1]
 
 
-def _passage(start: int, energy: np.ndarray, floor: float) -> Passage:
-    rises = np.diff(np.diff(energy, axis=1), axis=0) > 0
-    return Passage(start, np.packbits(rises, axis=1), energy[1:].sum(axis=1) > floor)
+def _passage(start: int, energy: np.ndarray, silence: float) -> Passage:
+    differences = np.diff(np.diff(energy, axis=1), axis=0)
+    totals = energy.sum(axis=1, keepdims=True)
+    least = np.maximum(silence, SMALL * (totals[1:] + totals[:-1]) / 2)
+    return Passage(start, np.packbits(differences > least, axis=1), np.packbits(differences < -least, axis=1))
 
 
 def agreement(first: list[Passage], second: list[Passage]) -> float:

@@ -11,12 +11,15 @@ from muscall.search.snapshot import vectors
 from muscall.search.store import TAG_COLUMNS, Store
 
 
-# What window embeddings must have in common for two recordings to be listened to, which loses no copy of
-# benchmarks/duplicates.py, and what fingerprints must have in common to be the same, chosen by it on one half of its
-# recordings. Embeddings alone cannot tell another take, which may be at 0.99.
+# What embeddings must have in common for two recordings to be listened to, and what fingerprints must have in common to
+# be the same, chosen by benchmarks/duplicates.py on one half of its recordings. Embeddings alone cannot tell another
+# take, which may be at 0.99.
 SIMILAR, SAME = 0.5, 0.45
-KEPT = 10_000  # fingerprints, of at most 15 kB each
+KEPT = 10_000  # fingerprints, of at most 25 kB each
 TOLERANCE = LARGEST_SHIFT  # seconds that two files of one recording may differ in length
+# Files whose lengths differ by less, in seconds, are listened to whatever their embeddings, which a copy that is much
+# quieter has others of.
+CLOSE = 0.1
 
 
 @dataclass
@@ -105,7 +108,8 @@ class Listener:
         """Return whether two recordings are one: the same content, or the same sound in another file."""
         if first.hash == second.hash:
             return True
-        may_be = abs(first.duration - second.duration) <= TOLERANCE and first.similarity(second) >= SIMILAR
+        difference = abs(first.duration - second.duration)
+        may_be = difference <= CLOSE or (difference <= TOLERANCE and first.similarity(second) >= SIMILAR)
         return may_be and self.agreement(first, second) >= SAME
 
     def _fingerprint(self, recording: Recording) -> list[Passage]:
