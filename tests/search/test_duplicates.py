@@ -22,6 +22,17 @@ def names(found):
     return [sorted(Path(path).name for path in group) for group in paths]
 
 
+def read(place, count=1):
+    """Return produced clips joined, each of 20.2 s at 16 kHz."""
+    return np.concatenate([soundfile.read(path)[0] for path in PRODUCED[place:][:count]])
+
+
+def write(path, samples, rate=16000):
+    """Write a file and return its fingerprint."""
+    soundfile.write(path, samples, rate)
+    return fingerprint(str(path))
+
+
 @pytest.fixture
 def copies(tmp_path):
     """Two recordings with copies, another passage of the first, and one that is alone."""
@@ -81,22 +92,38 @@ def test_candidates_are_the_nearest_of_about_the_same_length(monkeypatch):
     assert set(find_candidates(durations[order], embeds[order])) == pairs
 
 
+def test_candidates_are_also_those_of_almost_the_same_length_whatever_the_embeddings():
+    embeds = np.eye(4, dtype=np.float32)
+    assert list(find_candidates(np.array([100.0, 100.05, 101.0, 200.0]), embeds)) == [(0, 1)]
+
+
+def test_the_number_of_candidates_that_are_looked_at_does_not_grow_with_the_library(monkeypatch):
+    monkeypatch.setattr(duplicates, "NEXT", 3)
+    embeds = np.ones((50, 1), np.float32)
+    pairs = list(find_candidates(np.full(50, 100.0) + 0.15 * np.arange(50), embeds))
+    assert max(second - first for first, second in pairs) == 3 and len(pairs) == 47 * 3 + 2 + 1
+
+
+def test_full_length_copies_are_found_and_an_edit_is_not(index, tmp_path):
+    folder = tmp_path / "music"
+    folder.mkdir()
+    song = read(0, 6)  # two minutes, of which the index has three windows
+    soundfile.write(folder / "a.flac", song, 16000)
+    soundfile.write(folder / "quiet.flac", 0.05 * song, 16000)
+    soundfile.write(folder / "trimmed.opus", 0.5 * song[6 * 16000 :], 16000, "OPUS", format="OGG")
+    soundfile.write(folder / "silence.flac", np.pad(song, (2 * 16000, 0)), 16000)
+    soundfile.write(folder / "end.mp3", song[: -4 * 16000], 16000, compression_level=0.8)
+    soundfile.write(folder / "other edit.flac", np.delete(song, np.s_[60 * 16000 : 64 * 16000]), 16000)
+    assert names(find_duplicates(index(folder)[0])) == [
+        ["a.flac", "end.mp3", "quiet.flac", "silence.flac", "trimmed.opus"]
+    ]
+
+
 def test_batches_have_all_pairs_of_few_recordings(monkeypatch):
     monkeypatch.setattr(duplicates, "RECORDINGS", 5)
     pairs = [(first, first + step) for first in range(20) for step in (1, 2, 3)]
     cut = list(batches(pairs))
     assert sum(cut, []) == pairs and all(len({*sum(batch, ())}) <= 5 for batch in cut)
-
-
-def write(path, samples, rate=16000):
-    """Write a file and return its fingerprint."""
-    soundfile.write(path, samples, rate)
-    return fingerprint(str(path))
-
-
-def read(place, count=1):
-    """Return produced clips joined, each of 20.2 s at 16 kHz."""
-    return np.concatenate([soundfile.read(path)[0] for path in PRODUCED[place:][:count]])
 
 
 @pytest.mark.parametrize("shift", [1.0, 1.512, 5.0])
