@@ -14,7 +14,7 @@ from muscall.search.store import Store
 
 
 CANDIDATES = 10  # the nearest recordings of about the same length, with which each is compared
-CLOSEST = 5  # recordings of almost the same length, with which each is compared whatever the embeddings
+CLOSEST = 3  # recordings of almost the same length, with which each is compared whatever the embeddings
 NEXT = 20_000  # recordings among which they are looked for, so that the time does not grow with the square either
 BLOCK = 1024, 8192  # recordings that are compared at a time: memory does not grow with the square of their number
 BATCH = 8192  # windows read at a time, for the embeddings of whole recordings

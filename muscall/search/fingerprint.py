@@ -22,6 +22,7 @@ MORE_FROM, MORE_SECONDS, MORE_PLACES = 60, 20, (1 / 8, 7 / 8)
 LARGEST_SHIFT = 10.0  # seconds between the same sound in two recordings: as much as may be cut off or added
 DRIFT = 0.15  # seconds that the shift of a passage may differ from that of the others: tape and clocks are not exact
 BLOCK = 3.0  # seconds that must agree by themselves: what has a voice only here and there agrees elsewhere
+UNLIKE = 0.3  # below it the middle tells other music, and no more is compared
 AUDIBLE = 0.2  # of the signs that blocks have in the mean: a block with fewer in both is silence and does not count
 
 
@@ -40,9 +41,9 @@ class Passage(NamedTuple):
     falls: np.ndarray
 
     def signs(self) -> np.ndarray:
-        """Return 1, -1 or 0, float32 of shape `(frames, BANDS - 1)`."""
-        rises, falls = (np.unpackbits(bits, axis=1).astype(np.float32) for bits in (self.rises, self.falls))
-        return rises - falls
+        """Return 1, -1 or 0, float32 of shape `(BANDS - 1, frames)`, in which spectra over time are computed fast."""
+        rises, falls = (np.unpackbits(bits, axis=1).T for bits in (self.rises, self.falls))
+        return np.subtract(rises, falls, dtype=np.float32, order="C")
 
 
 def fingerprint(path: str) -> list[Passage]:
@@ -91,7 +92,7 @@ def agreement(first: list[Passage], second: list[Passage]) -> float:
     """
     Return how much two recordings agree where they agree least, among blocks of `BLOCK` seconds of all passages: 1 for
     the same, about 0 for different music. All passages are shifted in time alike, as far as they agree best. Silence
-    agrees with nothing, and what is silent in both does not count.
+    agrees with nothing, and what is silent in both does not count. Of different music only the middle is compared.
     """
     # Two recordings of which one is just long enough for more passages have the middle one in common.
     count = min(len(first), len(second))
@@ -99,7 +100,11 @@ def agreement(first: list[Passage], second: list[Passage]) -> float:
     heard = [pair for pair in pairs if pair.is_heard()]
     if not heard:
         return 0.0
-    common = np.min([pair.agreements() for pair in heard], axis=0)
+    common = heard[0].agreements()
+    if common.max() < UNLIKE:
+        return float(common.max())
+    for pair in heard[1:]:
+        common = np.minimum(common, pair.agreements())
     return min(pair.least_agreement(int(common.argmax())) for pair in heard)
 
 
@@ -120,15 +125,17 @@ class _Pair:
 
     def agreements(self) -> np.ndarray:
         """Return how much the passages agree at each of `SHIFTS`, or at the best that differs from it by `DRIFT`."""
-        size = 1 << (len(self.first) + len(self.second) - 1).bit_length()
-        spectra = (np.fft.rfft(signs, size, axis=0) for signs in (self.first, self.second))
-        products = np.fft.irfft((next(spectra) * next(spectra).conj()).sum(axis=1), size)[self.shifts % size]
+        lengths = self.first.shape[1], self.second.shape[1]
         starts = np.maximum(0, -self.shifts)  # of what both have, in the second
-        stops = np.minimum(len(self.second), len(self.first) - self.shifts)
-        is_enough = 2 * (stops - starts) >= min(len(self.first), len(self.second))
+        stops = np.minimum(lengths[1], lengths[0] - self.shifts)
+        is_enough = 2 * (stops - starts) >= min(lengths)
+        # So long that no shift that is looked at has anything of the other end.
+        size = 1 << int(max(lengths) + np.abs(self.shifts[is_enough]).max(initial=0)).bit_length()
+        spectra = [np.fft.rfft(signs, size) for signs in (self.first, self.second)]
+        products = np.fft.irfft((spectra[0] * spectra[1].conj()).sum(axis=0), size)[self.shifts % size]
         norms = np.ones(len(self.shifts))
         for signs, moved in ((self.first, self.shifts), (self.second, 0)):
-            sums = np.concatenate([[0], np.cumsum(np.abs(signs).sum(axis=1))])
+            sums = np.concatenate([[0], np.cumsum(np.abs(signs).sum(axis=0))])
             norms *= sums[(stops + moved) * is_enough] - sums[(starts + moved) * is_enough]
         self.exact = np.where(norms > 0, products / np.sqrt(np.maximum(norms, 1)), 0.0)
         padded = np.pad(self.exact, self.SLACK)
@@ -139,13 +146,13 @@ class _Pair:
         near = slice(max(0, place - self.SLACK), place + self.SLACK + 1)
         best = near.start + int(self.exact[near].argmax())
         shift, start = self.shifts[best], max(0, -self.shifts[best])
-        stop = min(len(self.second), len(self.first) - shift)
+        stop = min(self.second.shape[1], self.first.shape[1] - shift)
         if self.exact[best] <= 0:
             return 0.0
-        pair = self.first[start + shift : stop + shift], self.second[start:stop]
+        pair = self.first[:, start + shift : stop + shift], self.second[:, start:stop]
         count = max(1, int((stop - start) * HOP / RATE / BLOCK))
         edges = np.arange(count) * (stop - start) // count
-        sums = [np.add.reduceat(values.sum(axis=1), edges) for values in (pair[0] * pair[1], *np.abs(pair))]
+        sums = [np.add.reduceat(values.sum(axis=0), edges) for values in (pair[0] * pair[1], *np.abs(pair))]
         counts = sums[1] / max(sums[1].mean(), 1), sums[2] / max(sums[2].mean(), 1)
         is_heard = np.maximum(*counts) >= AUDIBLE
         return float((sums[0] / np.sqrt(np.maximum(sums[1] * sums[2], 1)))[is_heard].min())
