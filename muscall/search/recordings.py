@@ -14,7 +14,7 @@ from muscall.search.store import TAG_COLUMNS, Store
 # What embeddings must have in common for two recordings to be listened to, and what fingerprints must have in common
 # to be the same, chosen by benchmarks/duplicates.py on one half of its recordings. Embeddings alone cannot tell
 # another take, which may be at 0.99.
-SIMILAR, SAME = 0.5, 0.45
+SIMILAR, SAME = 0.5, 0.5
 KEPT = 10_000  # fingerprints, of at most 25 kB each
 TOLERANCE = LARGEST_SHIFT  # seconds that two files of one recording may differ in length
 # Files whose lengths differ by less, in seconds, are listened to whatever their embeddings, which a copy that is much
