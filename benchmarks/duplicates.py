@@ -1,10 +1,13 @@
 # Copyright 2026 The MusCALL repository authors. Licensed under the Apache License, Version 2.0.
 """
-Precision and recall of `search.py duplicates` on recordings of the default corpus. Of each there are copies: MP3, Opus
-and Vorbis at low bit rates, one trimmed at its start, one quieter, one limited as a louder master is, and one that is
-trimmed, quieter and Vorbis at once. What must not be found are other pieces, other passages of the same piece, and
-other takes of it: the same notes and instruments, 1 to 3 % slower, with times and velocities as hands play them.
-The threshold is chosen on one half of the pieces and reported on the other.
+Precision and recall of `search.py duplicates` on recordings of the default corpus: of 20 and 40 seconds, of two to
+four minutes, and one of more than a quarter of an hour. Of each there are copies: MP3, Opus and Vorbis at low bit
+rates, at a low sampling rate, without a start or an end, after silence, faded out, quieter, limited as a louder master
+is, and trimmed, quieter and Vorbis at once. What must not be found are other pieces, other passages of the same piece,
+other takes of it (the same notes and instruments, 1 to 3 % slower, with times and velocities as hands play them),
+mixes without one instrument, that instrument alone, edits without a part of the middle, and the same songs in another
+order. The threshold is chosen on one half of the pieces and reported on the other. Faster copies are shown and not
+counted.
 
     python -m benchmarks.duplicates --models . fast
 """
@@ -15,6 +18,7 @@ import tempfile
 import time
 import zipfile
 import zlib
+from collections import Counter
 from pathlib import Path
 
 import mido
@@ -22,7 +26,7 @@ import numpy as np
 import soundfile
 from accelerate import Accelerator
 
-from corpus.build import CORPUS, RATE, find_soundfont, read_soundfont, render
+from corpus.build import CORPUS, RATE, SAMPLES, find_soundfont, read_rows, read_soundfont, render
 from muscall.encoder import load_encoder
 from muscall.search.duplicates import find_candidates, find_duplicates, read_embeds
 from muscall.search.embedding import Embedder
@@ -31,8 +35,10 @@ from muscall.search.recordings import Listener, read_recordings
 from muscall.search.store import Store
 
 
-PIECES = 24  # of each kind: of two passages, of one passage, rendered
+PIECES = 16  # of each kind: of two passages, of one passage, rendered
+SONGS, LEAST_CLIPS, MOST_CLIPS = 8, 6, 12  # of full length: clips of 20 s of one style
 TAKE_SECONDS, TAKE_VELOCITY = 0.015, 8  # standard deviations of how a take's notes differ
+BLOCK = 65536  # samples written at a time: libsndfile's Vorbis encoder crashes on many
 
 
 def write_mp3(path: Path, samples: np.ndarray):
@@ -47,7 +53,20 @@ def write_opus(path: Path, samples: np.ndarray):
 
 def write_ogg(path: Path, samples: np.ndarray):
     """Write Vorbis at about 27 kbit/s."""
-    soundfile.write(path.with_suffix(".ogg"), samples, RATE, "VORBIS", compression_level=0.9)
+    with soundfile.SoundFile(
+        path.with_suffix(".ogg"), "w", RATE, 1, "VORBIS", format="OGG", compression_level=0.9
+    ) as file:
+        for start in range(0, len(samples), BLOCK):
+            file.write(samples[start : start + BLOCK])
+
+
+def write_low_rate(path: Path, samples: np.ndarray):
+    """Write MP3 at 11 kHz and 16 kbit/s."""
+    import soxr
+
+    rate = 11025
+    low = soxr.resample(samples, RATE, rate)
+    soundfile.write(path.with_suffix(".mp3"), low, rate, compression_level=0.9, bitrate_mode="CONSTANT")
 
 
 def write_flac(path: Path, samples: np.ndarray):
@@ -55,16 +74,36 @@ def write_flac(path: Path, samples: np.ndarray):
     soundfile.write(path.with_suffix(".flac"), samples, RATE)
 
 
+def fade(samples: np.ndarray) -> np.ndarray:
+    """Return a recording that is faded out over its last 6 s."""
+    gain = np.ones(len(samples))
+    gain[-6 * RATE :] = np.linspace(1, 0, 6 * RATE) ** 2
+    return gain * samples
+
+
+def speed(samples: np.ndarray, factor: float) -> np.ndarray:
+    """Return a recording that is so much faster and higher."""
+    import soxr
+
+    return soxr.resample(samples, RATE * factor, RATE)
+
+
 # Name of a copy -> how its file is written from the samples of the recording.
 COPIES = {
     "mp3": write_mp3,
     "opus": write_opus,
     "ogg": write_ogg,
+    "low rate": write_low_rate,
     "trimmed": lambda path, samples: write_flac(path, samples[int(1.5 * RATE) :]),
+    "without 5 s": lambda path, samples: write_ogg(path, samples[5 * RATE :]),
+    "without end": lambda path, samples: write_mp3(path, samples[: -int(2.5 * RATE)]),
+    "after silence": lambda path, samples: write_opus(path, np.pad(samples, (2 * RATE, 0))),
+    "faded": lambda path, samples: write_flac(path, fade(samples)),
     "quieter": lambda path, samples: write_flac(path, 0.3 * samples),
     "louder": lambda path, samples: write_flac(path, 0.9 * np.tanh(3 * samples)),
     "all": lambda path, samples: write_ogg(path, 0.5 * samples[2 * RATE :]),
 }
+SPEEDS = {"a little faster": 1.001, "faster": 1.01}
 
 
 def write_produced(folder: Path):
@@ -93,6 +132,74 @@ def write_rendered(folder: Path):
             piece = folder / Path(names[place]).stem
             write_copies(piece, render(midi, soundfont))
             write_flac(Path(f"{piece} other take"), render(another_take(midi, random), soundfont))
+
+
+def write_full_length(folder: Path):
+    """Write songs of several clips of a style, what is like them and no copy, and two long mixes of all songs."""
+    soundfont, random, songs = read_soundfont(find_soundfont()), np.random.default_rng(1), []
+    styles: dict[str, list[str]] = {}
+    for row in read_rows():
+        if row["source"] == "mma":
+            styles.setdefault(row["family"], []).append(f"{row['id']}.mid")
+    styles = {family: sorted(names) for family, names in styles.items() if len(names) >= LEAST_CLIPS}
+    with zipfile.ZipFile(CORPUS / "mma" / "midi.zip") as archive:
+        for number, place in enumerate(np.linspace(0, len(styles) - 1, SONGS).astype(int)):
+            names = styles[sorted(styles)[place]][: LEAST_CLIPS + number % (MOST_CLIPS - LEAST_CLIPS + 1)]
+            clips = [archive.read(name) for name in names]
+            # The lead is heard above the others, as a voice is.
+            lead = find_lead(clips)
+            clips = [balance(clip, lead, 1.4, 0.7) for clip in clips]
+            piece, song = folder / f"song{number}", join(clips, soundfont)
+            write_copies(piece, song)
+            for name, factor in SPEEDS.items():
+                write_flac(Path(f"{piece} {name}"), speed(song, factor))
+            takes = [another_take(clip, random) for clip in clips]
+            write_flac(Path(f"{piece} other take"), join(takes, soundfont))
+            others = [balance(clip, lead, 0, 1) for clip in clips]
+            write_flac(Path(f"{piece} other without lead"), join(others, soundfont))
+            alone = [balance(clip, lead, 1, 0) for clip in clips]
+            write_flac(Path(f"{piece} other lead alone"), join(alone, soundfont))
+            middle = len(song) // 2
+            for seconds in (3, 8):
+                edit = np.concatenate([song[:middle], song[middle + seconds * RATE :]])
+                write_flac(Path(f"{piece} other without {seconds} s of the middle"), edit)
+            songs.append(song)
+    write_copies(folder / "mix", np.concatenate(songs))
+    swapped = [songs[1], songs[0], *songs[2:-2], songs[-1], songs[-2]]
+    write_flac(folder / "mix other order", np.concatenate(swapped))
+
+
+def join(clips: list[bytes], soundfont: bytes) -> np.ndarray:
+    """Render clips one after the other; one without a sounding note is silence."""
+    parts = []
+    for clip in clips:
+        notes = (message for track in mido.MidiFile(file=io.BytesIO(clip)).tracks for message in track)
+        has_notes = any(message.type == "note_on" and message.velocity for message in notes)
+        parts.append(render(clip, soundfont) if has_notes else np.zeros(SAMPLES, np.float32))
+    return np.concatenate(parts)
+
+
+def find_lead(clips: list[bytes]) -> int:
+    """Return the channel with the most notes, but for drums."""
+    counts = Counter()
+    for clip in clips:
+        for track in mido.MidiFile(file=io.BytesIO(clip)).tracks:
+            counts.update(message.channel for message in track if message.type == "note_on" and message.velocity)
+    counts.pop(9, None)
+    return counts.most_common(1)[0][0]
+
+
+def balance(midi: bytes, lead: int, lead_gain: float, others_gain: float) -> bytes:
+    """Return a MIDI file with other velocities of one channel and of the others."""
+    file = mido.MidiFile(file=io.BytesIO(midi))
+    for track in file.tracks:
+        for place, message in enumerate(track):
+            if message.type == "note_on" and message.velocity:
+                gain = lead_gain if message.channel == lead else others_gain
+                track[place] = message.copy(velocity=min(127, int(gain * message.velocity)))
+    output = io.BytesIO()
+    file.save(file=output)
+    return output.getvalue()
 
 
 def another_take(midi: bytes, random: np.random.Generator) -> bytes:
@@ -130,7 +237,17 @@ def label(path: str) -> tuple[str, str]:
     """Return the piece of a file, and the name of the recording of it."""
     name = Path(path).stem
     piece, _, rest = name.partition(" ")
-    return piece, f"{piece} {rest}" if rest.startswith("other") else piece
+    return piece, name if rest.startswith("other") or rest in SPEEDS else piece
+
+
+def is_counted(path: str) -> bool:
+    """Return whether a file is a copy or none: one of `SPEEDS` is neither."""
+    return Path(path).stem.partition(" ")[2] not in SPEEDS
+
+
+def half_of(piece: str) -> int:
+    """Return 0 for pieces that thresholds are chosen by, 1 for those that are reported."""
+    return zlib.crc32(piece.encode()) % 2
 
 
 def score_pairs(store: Store) -> list[dict]:
@@ -139,9 +256,11 @@ def score_pairs(store: Store) -> list[dict]:
     recordings, listener, scored = read_recordings(store, digests), Listener(), []
     for first, second in find_candidates(durations, embeds):
         pair = recordings[digests[first]], recordings[digests[second]]
-        (piece, recording), (_, other) = (label(one.describe()["track"]) for one in pair)
+        paths = [one.describe()["track"] for one in pair]
+        (piece, recording), (_, other) = map(label, paths)
         scores = {"similarity": pair[0].similarity(pair[1]), "agreement": listener.agreement(*pair)}
-        scored.append({"half": zlib.crc32(piece.encode()) % 2, "is_same": recording == other, **scores, "pair": pair})
+        facts = {"half": half_of(piece), "is_same": recording == other, "is_counted": all(map(is_counted, paths))}
+        scored.append(facts | scores | {"paths": paths})
     return scored
 
 
@@ -168,48 +287,49 @@ def measure(model: str, folder: Path, store_uri: Path):
     begin = time.perf_counter()
     duplicates = find_duplicates(store)
     print(f"\n{model}: {report.total} files, duplicates found in {time.perf_counter() - begin:.0f} s")
-    names = {label(track) for track in store.tracks()}
-    copies = len(COPIES) * (len(COPIES) + 1) // 2  # pairs of a recording that is there with its copies
-    halves = [0, 0]
-    for piece, recording in names:
-        halves[zlib.crc32(piece.encode()) % 2] += copies * (piece == recording)
+    sizes = Counter(label(track) for track in store.tracks() if is_counted(track))
+    copies, wanted = [0, 0], [0, 0]
+    for (piece, _), size in sizes.items():
+        copies[half_of(piece)] += size * (size - 1) // 2
+        wanted[half_of(piece)] += size - 1
     pairs = score_pairs(store)
-    chosen, reported = ([pair for pair in pairs if pair["half"] == half] for half in (0, 1))
-    print(f"  pairs: {halves[0]} to choose by, {halves[1]} to report")
+    chosen, reported = ([pair for pair in pairs if pair["half"] == half and pair["is_counted"]] for half in (0, 1))
+    print(f"  pairs: {copies[0]} to choose by, {copies[1]} to report")
     for score in ("similarity", "agreement"):
-        threshold = choose(chosen, score, halves[0])
-        precision, recall = precision_and_recall(reported, score, threshold, halves[1])
+        threshold = choose(chosen, score, copies[0])
+        precision, recall = precision_and_recall(reported, score, threshold, copies[1])
         print(f"  by {score:10} >= {threshold:.3f}: precision {precision:.3f}, recall of pairs {recall:.3f}")
     for half, name in enumerate(("chosen by", "reported")):
-        report_groups(duplicates.groups, half, halves[half] // copies, name)
+        report_groups(duplicates.groups, half, wanted[half], name)
     report_kinds(pairs)
 
 
-def report_groups(groups: list[list[dict]], half: int, count: int, name: str):
+def report_groups(groups: list[list[dict]], half: int, wanted: int, name: str):
     """Print precision and recall of copies as search.py gives them, in groups, at its own thresholds."""
     right = wrong = 0
     for group in groups:
-        labels = [label(content["track"]) for content in group]
-        if zlib.crc32(labels[0][0].encode()) % 2 == half:
-            most = max(labels.count(one) for one in labels)
+        labels = [label(content["track"]) for content in group if is_counted(content["track"])]
+        if labels and half_of(labels[0][0]) == half:
+            counts = Counter(labels)
+            most = max(counts.values())
             right, wrong = right + most - 1, wrong + len(labels) - most
-    total = count * len(COPIES)
-    print(
-        f"  groups, half {name}: precision {right / max(right + wrong, 1):.3f}, recall {right / total:.3f} of {total}"
-    )
+            if len(counts) > 1:
+                print(f"    taken for one: {', '.join(sorted(recording for _, recording in counts))}")
+    precision, recall = right / max(right + wrong, 1), right / wanted
+    print(f"  groups, half {name}: precision {precision:.3f}, recall {recall:.3f} of {wanted}")
 
 
 def report_kinds(pairs: list[dict]):
     """Print the lowest, median and highest of what pairs of each kind have in common."""
     kinds: dict[str, list] = {}
     for pair in pairs:
-        names = [Path(one.describe()["track"]).stem for one in pair["pair"]]
+        names = [Path(path).stem for path in pair["paths"]]
         (piece, _), (other, _) = (label(name) for name in names)
         rests = sorted((name.partition(" ")[2] for name in names), key=lambda rest: (not rest.startswith("o"), rest))
         if piece != other:
             kind = "another piece"
         elif not pair["is_same"]:
-            kind = next(rest for rest in rests if rest.startswith("other"))
+            kind = next(rest for rest in rests if rest.startswith("other") or rest in SPEEDS)
         else:
             kind = "copies of both" if "" not in rests else max(rests)
         kinds.setdefault(kind, []).append((pair["similarity"], pair["agreement"]))
@@ -218,7 +338,7 @@ def report_kinds(pairs: list[dict]):
             " to ".join(f"{value:.2f}" for value in np.quantile(values, (0, 0.5, 1)))
             for values in zip(*scores, strict=True)
         ]
-        print(f"    {kind:16} {len(scores):5} pairs: similarity {ranges[0]}, agreement {ranges[1]}")
+        print(f"    {kind:30} {len(scores):5} pairs: similarity {ranges[0]}, agreement {ranges[1]}")
 
 
 def main():
@@ -230,6 +350,7 @@ def main():
         music.mkdir()
         write_produced(music)
         write_rendered(music)
+        write_full_length(music)
         for number, model in enumerate(arguments.models):
             measure(model, music, Path(folder, f"store{number}"))
 

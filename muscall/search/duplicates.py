@@ -8,12 +8,14 @@ import numpy as np
 import pyarrow as pa
 from tqdm import tqdm
 
-from muscall.search.recordings import SAME, SIMILAR, TOLERANCE, Listener, Recording, read_recordings
+from muscall.search.recordings import CLOSE, SAME, SIMILAR, TOLERANCE, Listener, Recording, read_recordings
 from muscall.search.snapshot import vectors
 from muscall.search.store import Store
 
 
 CANDIDATES = 10  # the nearest recordings of about the same length, with which each is compared
+CLOSEST = 3  # recordings of almost the same length, with which each is compared whatever the embeddings
+NEXT = 20_000  # recordings among which they are looked for, so that the time does not grow with the square either
 BLOCK = 1024, 8192  # recordings that are compared at a time: memory does not grow with the square of their number
 BATCH = 8192  # windows read at a time, for the embeddings of whole recordings
 RECORDINGS = 4000  # whose windows are read at a time, to be compared
@@ -39,8 +41,8 @@ class Duplicates:
 
 def find_duplicates(store: Store) -> Duplicates:
     """
-    Find the recordings that the index has more than once. The embeddings of whole recordings tell which are worth a
-    closer look, then those of windows that begin at the same time, then the sound of the files.
+    Find the recordings that the index has more than once. Lengths and the embeddings of whole recordings tell which
+    are worth a closer look, then the sound of the files decides.
 
     Args:
         store ([`Store`]): The index. Its model is not needed.
@@ -94,6 +96,7 @@ def find_candidates(durations: np.ndarray, embeds: np.ndarray) -> Iterator[tuple
     for first in range(0, len(embeds), rows):
         block = embeds[first : first + rows]
         ends = np.searchsorted(durations, durations[first : first + rows] + TOLERANCE, side="right")
+        ends = np.minimum(ends, np.arange(first, first + len(block)) + 1 + NEXT)
         nearest = np.full((len(block), CANDIDATES), -1)
         scores = np.full((len(block), CANDIDATES), -np.inf, np.float32)
         for start in range(first, ends[-1], columns):
@@ -105,8 +108,12 @@ def find_candidates(durations: np.ndarray, embeds: np.ndarray) -> Iterator[tuple
             nearest = np.concatenate([nearest, np.broadcast_to(others, similarity.shape)], axis=1)
             best = np.argpartition(-scores, CANDIDATES - 1, axis=1)[:, :CANDIDATES]
             scores, nearest = np.take_along_axis(scores, best, axis=1), np.take_along_axis(nearest, best, axis=1)
-        for row, place in np.argwhere(scores >= SIMILAR):
-            yield first + int(row), int(nearest[row, place])
+        pairs = {(first + int(row), int(nearest[row, place])) for row, place in np.argwhere(scores >= SIMILAR)}
+        for step in range(1, CLOSEST + 1):
+            places = np.arange(first, min(first + len(block), len(embeds) - step))
+            close = places[durations[places + step] - durations[places] <= CLOSE].tolist()
+            pairs.update((place, place + step) for place in close)
+        yield from sorted(pairs)
 
 
 def batches(pairs: list[tuple[int, int]]) -> Iterator[list[tuple[int, int]]]:
@@ -138,8 +145,7 @@ class Groups:
     def compare(self, first: Recording, second: Recording, listener: Listener):
         """Join the groups of two recordings if these are the same, and keep how like they are."""
         roots = self.find(first.hash), self.find(second.hash)
-        similarity = first.similarity(second)
-        if roots[0] == roots[1] or similarity < SIMILAR:
+        if roots[0] == roots[1]:
             return
         agreement = listener.agreement(first, second)
         if agreement >= SAME:
@@ -147,6 +153,7 @@ class Groups:
             for recording in (first, second):
                 best = self.likeness.get(recording.hash, {"agreement": -1.0})
                 if agreement > best["agreement"]:
+                    similarity = first.similarity(second)
                     self.likeness[recording.hash] = {"similarity": similarity, "agreement": agreement}
 
 

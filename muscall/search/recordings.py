@@ -6,17 +6,20 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from muscall.search.files import describe_files
-from muscall.search.fingerprint import agreement, fingerprint
+from muscall.search.fingerprint import LARGEST_SHIFT, Passage, agreement, fingerprint
 from muscall.search.snapshot import vectors
 from muscall.search.store import TAG_COLUMNS, Store
 
 
-# What window embeddings must have in common for two recordings to be listened to, which loses no copy of
-# benchmarks/duplicates.py, and what fingerprints must have in common to be the same, chosen by it on one half of its
-# recordings. Embeddings alone cannot tell another take, which may be at 0.99.
-SIMILAR, SAME = 0.5, 0.55
-KEPT = 10_000  # fingerprints, of at most 40 kB each
-TOLERANCE = 3.0  # seconds that two files of one recording may differ in length: a start or an end is cut off
+# What embeddings must have in common for two recordings to be listened to, and what fingerprints must have in common
+# to be the same, chosen by benchmarks/duplicates.py on one half of its recordings. Embeddings alone cannot tell
+# another take, which may be at 0.99.
+SIMILAR, SAME = 0.5, 0.5
+KEPT = 10_000  # fingerprints, of at most 25 kB each
+TOLERANCE = LARGEST_SHIFT  # seconds that two files of one recording may differ in length
+# Files whose lengths differ by less, in seconds, are listened to whatever their embeddings, which a copy that is much
+# quieter has others of.
+CLOSE = 0.1
 
 
 @dataclass
@@ -95,7 +98,7 @@ class Listener:
     """
 
     unreadable: dict[str, str] = field(default_factory=dict)
-    _fingerprints: dict[str, list[np.ndarray]] = field(default_factory=dict)
+    _fingerprints: dict[str, list[Passage]] = field(default_factory=dict)
 
     def agreement(self, first: Recording, second: Recording) -> float:
         """Return how much the sound of two recordings agrees, see [`muscall.search.fingerprint.agreement`]."""
@@ -105,18 +108,19 @@ class Listener:
         """Return whether two recordings are one: the same content, or the same sound in another file."""
         if first.hash == second.hash:
             return True
-        may_be = abs(first.duration - second.duration) <= TOLERANCE and first.similarity(second) >= SIMILAR
+        difference = abs(first.duration - second.duration)
+        may_be = difference <= CLOSE or (difference <= TOLERANCE and first.similarity(second) >= SIMILAR)
         return may_be and self.agreement(first, second) >= SAME
 
-    def _fingerprint(self, recording: Recording) -> list[np.ndarray]:
+    def _fingerprint(self, recording: Recording) -> list[Passage]:
         if recording.hash not in self._fingerprints:
             path = recording.describe()["track"]
             try:
-                signs = fingerprint(path, recording.duration)
+                passages = fingerprint(path)
             except (OSError, ValueError, RuntimeError) as error:  # the last is what libsndfile raises
                 self.unreadable[path] = str(error)
-                signs = [np.empty(0, np.int8)]
+                passages = []
             if len(self._fingerprints) >= KEPT:
                 del self._fingerprints[next(iter(self._fingerprints))]
-            self._fingerprints[recording.hash] = signs
+            self._fingerprints[recording.hash] = passages
         return self._fingerprints[recording.hash]

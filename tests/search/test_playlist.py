@@ -57,7 +57,8 @@ def offer(choice, tracks):
         name, embed = str(number), np.eye(len(tracks))[number]
         facts = {"track": name, "hash": name, "artist": artist, "duration": 60 * minutes, "file": "there"}
         answers.append(facts)
-        recordings[name] = Recording(name, 60 * minutes, {}, {}, np.zeros(1), embed[None], embed)
+        # Of lengths of their own: what has the same is listened to, and there are no files here.
+        recordings[name] = Recording(name, 60 * minutes + number, {}, {}, np.zeros(1), embed[None], embed)
     choice.offer(answers, recordings)
     return "".join(answer["track"] for answer in choice.tracks)
 
