@@ -51,7 +51,7 @@ LISTING = f"Columns: {', '.join(FILTER_COLUMNS)}. Example: bpm > 120 and genre =
 # What decides whether vectors of two models are to be compared, and its name in an error.
 MODEL_FACTS = {"weights": "weights", "window_seconds": "window length", "sampling_rate": "rate", "dim": "dimensions"}
 # Of an approximate index, rows that are compared again with their whole vectors, at least: recall@10 is then near 1.
-CANDIDATES = 200
+CANDIDATES = 100
 IN_LIST = 500  # tracks named in one condition
 
 
