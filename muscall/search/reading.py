@@ -1,7 +1,7 @@
 # Copyright 2026 The MusCALL repository authors. Licensed under the Apache License, Version 2.0.
 """
 Files of music to their windows, read by threads while the model runs. The decoders let other threads run meanwhile,
-so that processes would be no faster: benchmarks/README.md has both.
+so that processes would gain little: benchmarks/README.md has both.
 """
 
 import queue
