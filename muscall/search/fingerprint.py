@@ -4,6 +4,7 @@ The sound of a recording as signs of differences of energy, which other encoders
 take of the same music does. After Haitsma and Kalker, A Highly Robust Audio Fingerprinting System, ISMIR 2002.
 """
 
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -39,6 +40,10 @@ class Passage(NamedTuple):
     start: int
     rises: np.ndarray
     falls: np.ndarray
+
+    def is_heard(self) -> bool:
+        """Return whether it is more than silence."""
+        return bool(self.rises.any() or self.falls.any())
 
     def signs(self) -> np.ndarray:
         """Return 1, -1 or 0, float32 of shape `(BANDS - 1, frames)`, in which spectra over time are computed fast."""
@@ -96,16 +101,18 @@ def agreement(first: list[Passage], second: list[Passage]) -> float:
     """
     # Two recordings of which one is just long enough for more passages have the middle one in common.
     count = min(len(first), len(second))
-    pairs = [_Pair(*pair) for pair in zip(first[:count], second[:count], strict=True)]
-    heard = [pair for pair in pairs if pair.is_heard()]
+    passages = zip(first[:count], second[:count], strict=True)
+    heard = [pair for pair in passages if pair[0].is_heard() or pair[1].is_heard()]
     if not heard:
         return 0.0
-    common = heard[0].agreements()
+    middle = _Pair(*heard[0])
+    common = middle.agreements()
     if common.max() < UNLIKE:
         return float(common.max())
-    for pair in heard[1:]:
+    pairs = [middle, *(_Pair(*pair) for pair in heard[1:])]
+    for pair in pairs[1:]:
         common = np.minimum(common, pair.agreements())
-    return min(pair.least_agreement(int(common.argmax())) for pair in heard)
+    return min(pair.least_agreement(int(common.argmax())) for pair in pairs)
 
 
 class _Pair:
@@ -117,14 +124,10 @@ class _Pair:
     def __init__(self, first: Passage, second: Passage):
         self.first, self.second = first.signs(), second.signs()
         self.shifts = self.SHIFTS - (first.start - second.start)  # of the passages: first[t + shift] is second[t]
-        self.exact = np.zeros(len(self.shifts))
 
-    def is_heard(self) -> bool:
-        """Return whether one of the two is more than silence."""
-        return bool(self.first.any() or self.second.any())
-
-    def agreements(self) -> np.ndarray:
-        """Return how much the passages agree at each of `SHIFTS`, or at the best that differs from it by `DRIFT`."""
+    @cached_property
+    def exact(self) -> np.ndarray:
+        """How much the passages agree at each of `SHIFTS`, of shape `(shifts,)`."""
         lengths = self.first.shape[1], self.second.shape[1]
         starts = np.maximum(0, -self.shifts)  # of what both have, in the second
         stops = np.minimum(lengths[1], lengths[0] - self.shifts)
@@ -137,7 +140,10 @@ class _Pair:
         for signs, moved in ((self.first, self.shifts), (self.second, 0)):
             sums = np.concatenate([[0], np.cumsum(np.abs(signs).sum(axis=0))])
             norms *= sums[(stops + moved) * is_enough] - sums[(starts + moved) * is_enough]
-        self.exact = np.where(norms > 0, products / np.sqrt(np.maximum(norms, 1)), 0.0)
+        return np.where(norms > 0, products / np.sqrt(np.maximum(norms, 1)), 0.0)
+
+    def agreements(self) -> np.ndarray:
+        """Return how much the passages agree at each of `SHIFTS`, or at the best that differs from it by `DRIFT`."""
         padded = np.pad(self.exact, self.SLACK)
         return np.lib.stride_tricks.sliding_window_view(padded, 2 * self.SLACK + 1).max(axis=1)
 
