@@ -92,7 +92,7 @@ def open_index(store_uri: str | Path, encoder: Encoder, windows: int | str | Non
         store_uri (`str` or `Path`): See [`Store`].
         encoder ([`Encoder`]): The model.
         windows (`int` or `str`, *optional*):
-            Which windows of a track it has, see [`place_windows`]. By default those of the
+            Which windows of a track it has, see [`muscall.search.windows.place_windows`]. By default those of the
             index that is there, `"auto"` of a new one.
 
     Raises:
